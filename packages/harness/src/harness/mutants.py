@@ -1,0 +1,175 @@
+"""Named wrong answers: each is one edit of the solution, and the exercise's tests have to reject it."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import linecache
+import subprocess
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.exercise import Exercise, exercise_of
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from types import ModuleType
+
+PREFIX = "mutant_"
+COMMITTED = "starter@HEAD"
+
+
+def variants(exercise: Exercise, *, starter: bool) -> list[str]:
+    """Return the names under which ``load`` knows the mutants and, if asked for, the starter as committed."""
+    names = [f"{PREFIX}{number}" for number in range(len(exercise.mutants))]
+    return ([COMMITTED] if starter and exercise.starter.exists() else []) + names
+
+
+def stands_for(impl: str) -> str:
+    """Return the implementation whose tests a variant takes."""
+    return "starter" if impl == COMMITTED else "solution" if impl.startswith(PREFIX) else impl
+
+
+def committed_path(exercise: Exercise) -> Path:
+    """Return the name that tracebacks of the committed starter show."""
+    return exercise.starter.with_name(f"{COMMITTED}.py")
+
+
+def committed(path: Path) -> str:
+    """Return a file as committed, or as it stands where git does not know it."""
+    command = ["git", "show", f"HEAD:./{path.name}"]
+    found = subprocess.run(command, cwd=path.parent, capture_output=True, check=False, encoding="utf-8")  # noqa: S603
+    return found.stdout if found.returncode == 0 else path.read_text("utf-8")
+
+
+def mutate(exercise: Exercise, number: int) -> str:
+    """Return the source of the solution with one mutant's edit made; ValueError unless it fits exactly once."""
+    mutant = exercise.mutants[number]
+    source = (exercise.folder / "solution.py").read_text("utf-8")
+    if (times := source.count(mutant["find"])) != 1:
+        msg = f"{exercise.name}, mutant {mutant['name']!r}: `find` occurs {times} times in solution.py, must be once"
+        raise ValueError(msg)
+    return source.replace(mutant["find"], mutant["put"])
+
+
+def load(exercise: Exercise, name: str) -> ModuleType | None:
+    """Load a variant as a fresh module; None where ``name`` is an ordinary implementation."""
+    if name == COMMITTED:
+        source, path = committed(exercise.starter), committed_path(exercise)
+    elif name.startswith(PREFIX):
+        source = mutate(exercise, int(name.removeprefix(PREFIX)))
+        path = exercise.folder / f"{name}.py"
+    else:
+        return None
+    full = f"{exercise.name}.{name.replace('@', '_')}"
+    spec = importlib.util.spec_from_loader(full, loader=None, origin=str(path))
+    if spec is None:
+        raise ImportError(full)
+    module = importlib.util.module_from_spec(spec)
+    module.__file__ = str(path)
+    module.__package__ = exercise.name
+    # inspect, dataclasses and torch.compile look the source up by file name.
+    linecache.cache[str(path)] = (len(source), None, source.splitlines(keepends=True), str(path))
+    sys.modules[full] = module
+    exec(compile(source, str(path), "exec"), module.__dict__)  # noqa: S102
+    return module
+
+
+def test_key(item: pytest.Item) -> str:
+    """Name a test without the implementation that it runs for."""
+    head, bracket, parameters = item.nodeid.partition("[")
+    shown = str(getattr(item, "callspec", None) and item.callspec.params.get("impl"))  # type: ignore[attr-defined]
+    shown = "yours" if shown == "starter" else shown
+    return head + bracket + parameters.replace(shown, "*", 1)
+
+
+class Trial:
+    """Runs tests over variants instead of implementations, and drops each at its first disagreement.
+
+    With ``--check`` a mutant is expected to pass (so the first failure rejects it) and a starter to be all todo. With
+    ``--agree FILE`` the outcomes in FILE are expected, and the mutants left at the end are written back to it.
+    """
+
+    def __init__(self, config: pytest.Config) -> None:
+        """Read the outcomes to agree with, if any."""
+        self.file = Path(config.option.agree) if config.option.agree else None
+        self.expected: dict[str, bool] = json.loads(self.file.read_text("utf-8")) if self.file else {}
+        self.dropped: set[tuple[str, str]] = set()
+        self.ran: dict[tuple[str, str], int] = defaultdict(int)
+        self.starters: dict[str, list[str]] = defaultdict(
+            list
+        )  # exercise -> tests an untouched starter passes or fails
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
+        """Leave out what tests no variant, and put the tests that tell most first."""
+        kept = [item for item in items if _variant(item) and (not self.file or test_key(item) in self.expected)]
+        config.hook.pytest_deselected(items=[item for item in items if item not in set(kept)])
+        if self.file:
+            kept.sort(key=lambda item: self.expected[test_key(item)])
+        items[:] = kept
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        """Pass over the tests that are left of a variant that is out."""
+        if _variant(item) in self.dropped:
+            pytest.skip("rejected already")
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Compare what happened with what was expected."""
+        report = yield
+        variant = _variant(item)
+        if variant is None or variant in self.dropped or (report.when != "call" and report.passed):
+            return report
+        if variant[1] == COMMITTED:
+            if not report.skipped:
+                self.starters[variant[0]].append(f"{'passes' if report.passed else 'fails'} {item.nodeid}")
+        elif not report.skipped:
+            self.ran[variant] += 1
+            if report.passed != self.expected.get(test_key(item), True):
+                self.dropped.add(variant)
+        if report.failed:
+            report.outcome = "skipped"
+            report.longrepr = (str(item.path), 0, "rejected")
+            report.rejected = True  # type: ignore[attr-defined]
+        return report
+
+    def pytest_sessionfinish(self) -> None:
+        """Write down which mutants agree, where that was the question."""
+        if self.file:
+            agreeing = sorted(variant[1] for variant in self.ran if variant not in self.dropped)
+            self.file.with_suffix(".answer").write_text(json.dumps(agreeing), "utf-8")
+
+    def survivors(self, exercise: Exercise) -> list[str]:
+        """Name the mutants of ``exercise`` that no test rejected."""
+        names = enumerate(mutant["name"] for mutant in exercise.mutants)
+        return [name for number, name in names if (exercise.name, f"{PREFIX}{number}") not in self.dropped]
+
+
+def _variant(item: pytest.Item) -> tuple[str, str] | None:
+    """Return exercise and variant that ``item`` tests."""
+    impl = str(getattr(getattr(item, "callspec", None), "params", {}).get("impl", ""))
+    exercise = exercise_of(item.path)
+    return (exercise.name, impl) if exercise and stands_for(impl) != impl else None
+
+
+def agreeing_with(exercise: Exercise, outcomes: dict[str, bool], arguments: list[str], seconds: float) -> list[str]:
+    """Name the mutants that pass and fail the same tests as ``outcomes``, in another process that may be cut short."""
+    import tempfile  # noqa: PLC0415
+
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "outcomes.json"
+        file.write_text(json.dumps(outcomes), "utf-8")
+        command = [sys.executable, "-m", "pytest", str(exercise.folder), "--agree", str(file), "-q", *arguments]
+        try:
+            subprocess.run(command, timeout=seconds, capture_output=True, check=False)  # noqa: S603
+        except subprocess.TimeoutExpired:
+            return []
+        answer = file.with_suffix(".answer")
+        names: list[str] = json.loads(answer.read_text("utf-8")) if answer.exists() else []
+    return [exercise.mutants[int(name.removeprefix(PREFIX))]["name"] for name in names]
