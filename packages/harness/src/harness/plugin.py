@@ -59,6 +59,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[THREAD_ERRORS] = []
     config.pluginmanager.register(score.Score(config), "harness-score")
     if config.option.check or config.option.agree:
+        if getattr(config.option, "numprocesses", None):
+            msg = "--check drops a mutant at its first failure and so runs in one process: leave -n out"
+            raise pytest.UsageError(msg)
         config.pluginmanager.register(mutants.Trial(config), "harness-mutants")
     if config.option.check:
         config.pluginmanager.register(check.Check(config, _selected(config)), "harness-check")

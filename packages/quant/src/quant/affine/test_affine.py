@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from quant.affine import MXFP4, QParams
+from quant.affine import QParams
 
 # Half a step from rounding, and the error of dividing, adding and multiplying in float32 on numbers of some 256 steps.
 HALF_STEP = 0.5 + 256 * 4 * torch.finfo(torch.float32).eps
@@ -285,7 +285,7 @@ def test_quantize_refuses_what_does_not_fit(impl: ModuleType, device: str) -> No
         impl.quantize(torch.ones(2, 4, dtype=torch.int32, device=device), qparams)
 
 
-# Stretch: eight-bit floats
+# The eight-bit floats of the stretch
 
 
 @pytest.mark.stretch
@@ -309,7 +309,7 @@ def test_e4m3_keeps_all_its_numbers_and_rounds_between_them(impl: ModuleType, de
     assert off.max() <= 1e-9, f"{x[off.argmax()].item()} is not rounded to the nearest E4M3 number"
 
 
-# Stretch: microscaling
+# The four-bit floats of the stretch
 
 
 @pytest.mark.stretch
@@ -353,4 +353,3 @@ def test_float_formats_refuse_bad_input(impl: ModuleType, device: str) -> None:
         impl.round_e4m3(torch.tensor([float("inf")], device=device))
     with pytest.raises(TypeError, match="int"):
         impl.round_e4m3(torch.ones(3, dtype=torch.int16, device=device))
-    assert isinstance(impl.quantize_mxfp4(torch.ones(1, 32, device=device)), MXFP4)
