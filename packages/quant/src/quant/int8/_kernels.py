@@ -1,0 +1,137 @@
+"""Products of int8 codes: which kernel serves how many rows on which device.
+
+Measured on a processor with VNNI, weights out of the cache: fbgemm's kernel, which quantizes its input itself, is the
+quickest for a few rows; from some 16 rows on oneDNN's is, though its input has to be quantized before it.
+"""
+
+import warnings
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+FEW = 16  # rows
+TINY = torch.finfo(torch.float32).tiny
+
+
+class Weight:
+    """An int8 weight packed for the kernels that have been asked for; made again when its codes change.
+
+    ``codes`` is (out, in) int8, ``scale`` (out,) float32. Each packing costs about as many bytes as the codes.
+    """
+
+    def __init__(self, codes: Tensor, scale: Tensor) -> None:
+        """Pack nothing yet."""
+        self.codes, self.scale = codes, scale
+        self.key = version(codes, scale)
+        self._fbgemm: Any = None
+        self._onednn: Any = None
+
+    def fbgemm(self) -> Any:  # noqa: ANN401 - an opaque handle
+        """Return the weight as fbgemm wants it."""
+        if self._fbgemm is None:
+            zeros = torch.zeros(len(self.scale), dtype=torch.int64)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # quantized tensors are deprecated, the kernel that needs one is not
+                tensor = torch._make_per_channel_quantized_tensor(self.codes, self.scale.double(), zeros, 0)  # noqa: SLF001
+            self._fbgemm = torch.ops.quantized.linear_prepack(tensor, None)
+        return self._fbgemm
+
+    def onednn(self) -> Any:  # noqa: ANN401
+        """Return the weight as oneDNN wants it, and its zero points."""
+        if self._onednn is None:
+            packed = torch.ops.onednn.qlinear_prepack(self.codes, None)
+            self._onednn = packed, torch.zeros(len(self.scale), dtype=torch.int32)
+        return self._onednn
+
+
+def version(codes: Tensor, scale: Tensor) -> tuple[int, ...]:
+    """Return what changes when a buffer is moved or written to."""
+    return tuple(part for t in (codes, scale) for part in (t.data_ptr(), 0 if t.is_inference() else t._version))  # noqa: SLF001
+
+
+@cache
+def sums_exactly() -> bool:
+    """Tell whether 8-bit products are summed in 32 bits; without VNNI pairs of them are in 16, which saturate."""
+    return bool(torch.cpu._is_vnni_supported())  # noqa: SLF001
+
+
+@cache
+def has_fbgemm() -> bool:
+    """Tell whether this build has fbgemm's kernels: those for x86 do."""
+    return torch.backends.quantized.engine in ("x86", "fbgemm")
+
+
+def dynamic(x: Tensor, weight: Weight) -> Tensor:
+    """Multiply (rows, in) float32 by an int8 weight, each row quantized with a scale of its own.
+
+    Returns (rows, out) float32.
+    """
+    rows = len(x)
+    if x.device.type == "cpu" and has_fbgemm() and (rows < FEW or not sums_exactly()):
+        if rows == 1:
+            return fbgemm_dynamic(x, weight)
+        # The kernel has one scale for all rows. Rows brought to the same range lose nothing by sharing it.
+        largest = torch.maximum(x.amax(1, keepdim=True), -x.amin(1, keepdim=True)).clamp_(min=TINY)  # (rows, 1)
+        return fbgemm_dynamic(x / largest, weight).mul_(largest)
+    step = torch.maximum(x.amax(1, keepdim=True), -x.amin(1, keepdim=True)).div_(127).clamp_(min=TINY)
+    return product((x / step).round_().to(torch.int8), weight).mul_(step)
+
+
+def static(x: Tensor, weight: Weight, step: float, zero_point: int) -> Tensor:
+    """Multiply (rows, in) float32, quantized to 0 to 255 by one affine map, by an int8 weight.
+
+    Returns (rows, out) float32.
+    """
+    if x.device.type == "cpu" and has_fbgemm() and (len(x) < FEW or not sums_exactly()):
+        kernel = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32
+        found: Tensor = kernel(x, step, zero_point, weight.fbgemm())
+        return found
+    shifted = torch.div(x, step).round_().add_(zero_point - 128).clamp_(-128, 127).to(torch.int8)
+    return product(shifted, weight, zero_point - 128).mul_(step)
+
+
+def fbgemm_dynamic(x: Tensor, weight: Weight) -> Tensor:
+    """Let fbgemm quantize its input with one scale for all rows."""
+    found: Tensor = torch.ops.quantized.linear_dynamic(x, weight.fbgemm(), reduce_range=not sums_exactly())
+    return found
+
+
+def product(codes: Tensor, weight: Weight, zero_point: int = 0) -> Tensor:
+    """Return ``(codes - zero_point) @ weight.codes.T * weight.scale``, (rows, out) float32.
+
+    ``codes`` is (rows, in) int8; the quickest kernel of the device does it.
+    """
+    kind = codes.device.type
+    if kind == "cpu" and has_fbgemm() and sums_exactly():
+        packed, zeros = weight.onednn()
+        output: tuple[Any, ...] = (
+            None,
+            1.0,
+            0,
+            torch.float32,
+            "none",
+            [],
+            "",
+        )  # no bias, no output scale, nothing fused behind
+        done: Tensor = torch.ops.onednn.qlinear_pointwise(codes, 1.0, zero_point, packed, weight.scale, zeros, *output)
+        return done
+    if kind == "cuda" and all(size % 8 == 0 for size in weight.codes.shape):
+        found = int_mm(codes, weight.codes).float()
+    else:  # every product of codes is exact in float32, and so is their sum up to 2**24
+        found = F.linear(codes.float(), weight.codes.float())
+    if zero_point:
+        found -= zero_point * weight.codes.sum(1, dtype=torch.int32)
+    return found.mul_(weight.scale)
+
+
+def int_mm(codes: Tensor, weight: Tensor) -> Tensor:
+    """Multiply (rows, in) by (out, in) int8 with the tensor cores; (rows, out) int32.
+
+    The kernel wants more than 16 rows and multiples of 8, so rows are added and taken off again.
+    """
+    rows = len(codes)
+    padded = F.pad(codes, (0, 0, 0, max(24, -(-rows // 8) * 8) - rows))
+    return torch._int_mm(padded, weight.t())[:rows]  # noqa: SLF001

@@ -1,0 +1,240 @@
+"""The production answer: integer kernels chosen by the number of rows, buffers that survive saving and copying."""
+
+import math
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatch
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from quant.affine.solution import choose_qparams, quantize
+from quant.int8 import Policy
+from quant.int8._kernels import TINY, Weight, dynamic, static, version
+
+
+class _Int8(nn.Module):
+    """What both layers keep: codes, scales and bias, and the weight packed for the kernels."""
+
+    codes: Tensor
+    scale: Tensor
+    bias: Tensor | None
+
+    def __init__(self, codes: Tensor, scale: Tensor, bias: Tensor | None) -> None:
+        """Check the shapes and register the buffers."""
+        super().__init__()
+        _refuse_misfit(codes, scale, bias)
+        self.register_buffer("codes", codes)
+        self.register_buffer("scale", scale)
+        self.register_buffer("bias", None if bias is None else bias.detach())
+        self._packed: Weight | None = None
+
+    def packed(self) -> Weight:
+        """Return the weight for the kernels, packed anew after its buffers were moved or loaded."""
+        if self._packed is None or self._packed.key != version(self.codes, self.scale):
+            self._packed = Weight(self.codes, self.scale)
+        return self._packed
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the packed weight out of copies and pickles: it is made again from the codes."""
+        return self.__dict__ | {"_packed": None}
+
+    def extra_repr(self) -> str:
+        """Show the shape, as ``nn.Linear`` does."""
+        return f"in_features={self.codes.shape[1]}, out_features={len(self.codes)}, bias={self.bias is not None}"
+
+
+class Int8Linear(_Int8):
+    """A linear layer with int8 weights, whose activations are quantized row by row as they come (dynamic W8A8)."""
+
+    def __init__(self, codes: Tensor, scale: Tensor, bias: Tensor | None) -> None:
+        """Keep ``codes`` (out, in) int8, ``scale`` (out,) float32 and ``bias`` (out,) as buffers of those names.
+
+        Raises ValueError where the shapes do not belong together, TypeError unless codes are int8.
+        """
+        super().__init__(codes, scale, bias)
+
+    @classmethod
+    def from_float(cls, linear: nn.Linear) -> "Int8Linear":
+        """Quantize a float layer's weight, symmetrically, one scale for each output channel.
+
+        Raises TypeError unless ``linear`` is an ``nn.Linear``, ValueError where it has no outputs or inputs, or its
+        weight has NaN or inf.
+        """
+        return cls(*_codes_of(linear), linear.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (..., in) to (..., out), in the dtype of ``x``; every row of ``x`` gets a scale of its own.
+
+        Raises ValueError where the last dimension is not ``in``, TypeError for integers.
+        """
+        rows = _rows(x, self.codes)  # (rows, in)
+        y = dynamic(rows, self.packed()) if len(rows) else rows.new_empty(0, len(self.codes))
+        return _finish(y, self.bias, x)
+
+
+class StaticInt8Linear(_Int8):
+    """A linear layer with int8 weights and one affine map, known beforehand, for all activations (static W8A8)."""
+
+    input_range: Tensor
+
+    def __init__(self, codes: Tensor, scale: Tensor, bias: Tensor | None, input_range: Tensor) -> None:
+        """Keep everything as buffers of those names; ``input_range`` is (2,) float32, lowest and highest."""
+        super().__init__(codes, scale, bias)
+        self.register_buffer("input_range", input_range)
+        self._map: tuple[tuple[int, ...], float, int] = ((), 1.0, 0)
+
+    @classmethod
+    def from_float(cls, linear: nn.Linear, input_range: tuple[float, float]) -> "StaticInt8Linear":
+        """Quantize a float layer's weight; ``input_range`` is stretched to hold 0.
+
+        Raises as ``Int8Linear.from_float``, and ValueError for a range that is upside down or not finite.
+        """
+        low, high = input_range
+        if not (math.isfinite(low) and math.isfinite(high) and low <= high):
+            msg = f"input_range is {input_range}, must be two finite numbers, the lower first"
+            raise ValueError(msg)
+        codes, scale = _codes_of(linear)
+        return cls(codes, scale, linear.bias, torch.tensor([min(low, 0.0), max(high, 0.0)], device=codes.device))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (..., in) to (..., out); what lies outside the range is clipped to it.
+
+        Raises ValueError where the last dimension is not ``in``, TypeError for integers.
+        """
+        rows = _rows(x, self.codes)
+        step, zero_point = self._affine()
+        y = static(rows, self.packed(), step, zero_point) if len(rows) else rows.new_empty(0, len(self.codes))
+        return _finish(y, self.bias, x)
+
+    def _affine(self) -> tuple[float, int]:
+        """Return scale and zero point as numbers, read from the buffer only when it has changed."""
+        key = version(self.input_range, self.input_range)
+        if self._map[0] != key:
+            low, high = self.input_range.tolist()
+            step = max((high - low) / 255, TINY)
+            self._map = key, step, round(-low / step)
+        return self._map[1:]
+
+
+def quantize_model(
+    model: nn.Module, policy: Policy, ranges: Mapping[str, tuple[float, float]] | None = None
+) -> nn.Module:
+    """Swap the linear layers that ``policy`` names, in place, and return the model.
+
+    A layer that stands under two names becomes one layer under both. A weight that a layer shares with something that
+    is not swapped (a tied embedding) stays as it is, since a second copy would save nothing. With
+    ``policy.activations == "static"`` the layers are ``StaticInt8Linear`` with the ranges of ``calibrate``.
+
+    Raises ValueError where no layer is left to swap, or a static layer has no range.
+    """
+    chosen = _chosen(model, policy)
+    if policy.activations == "static" and (missing := sorted(set(chosen) - set(ranges or {}))):
+        msg = f"no range was calibrated for {missing[0]!r} ({len(missing)} of {len(chosen)} layers)"
+        raise ValueError(msg)
+    swapped: dict[int, nn.Module] = {}
+    for name, linear in chosen.items():
+        if id(linear) not in swapped:
+            swapped[id(linear)] = (
+                StaticInt8Linear.from_float(linear, (ranges or {})[name])
+                if policy.activations == "static"
+                else Int8Linear.from_float(linear)
+            ).train(linear.training)
+    for name, linear in chosen.items():
+        if not name:
+            return swapped[id(linear)]
+        parent, _, child = name.rpartition(".")
+        setattr(model.get_submodule(parent), child, swapped[id(linear)])
+    return model
+
+
+def calibrate(model: nn.Module, batches: Iterable[Mapping[str, Tensor]]) -> dict[str, tuple[float, float]]:
+    """Run the model on each batch, ``model(**batch)``, and return the range of every linear layer's input, by name.
+
+    Raises ValueError for no batches.
+    """
+    ranges: dict[str, tuple[float, float]] = {}
+    names: dict[nn.Module, list[str]] = {}
+    for name, module in model.named_modules(remove_duplicate=False):
+        if isinstance(module, nn.Linear):
+            names.setdefault(module, []).append(name)
+
+    def watch(module: nn.Module, args: tuple[Any, ...]) -> None:
+        low, high = (float(side) for side in torch.aminmax(args[0]))
+        for name in names[module]:
+            before = ranges.get(name, (low, high))
+            ranges[name] = min(low, before[0]), max(high, before[1])
+
+    hooks = [module.register_forward_pre_hook(watch) for module in names]
+    count = 0
+    try:
+        with torch.no_grad():
+            for count, batch in enumerate(batches, 1):  # noqa: B007 - the count is what is wanted
+                model(**batch)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if not count:
+        msg = "no batches to calibrate with"
+        raise ValueError(msg)
+    return ranges
+
+
+def _chosen(model: nn.Module, policy: Policy) -> dict[str, nn.Linear]:
+    """Return the layers to swap, by every name they have."""
+    named = {
+        name: module
+        for name, module in model.named_modules(remove_duplicate=False)
+        # Subclasses are left alone: attention reads the weight of its NonDynamicallyQuantizableLinear itself.
+        if type(module) is nn.Linear
+        and any(fnmatch(name, pattern) for pattern in policy.include)
+        and not any(fnmatch(name, pattern) for pattern in policy.skip)
+    }
+    ours = {id(module) for module in named.values()}
+    shared = {id(p) for m in model.modules() if id(m) not in ours for p in m.parameters(recurse=False)}
+    found = {name: module for name, module in named.items() if id(module.weight) not in shared}
+    if not found:
+        msg = f"no linear layer to swap: {len(named)} match include={policy.include} and skip={policy.skip}"
+        raise ValueError(msg + (", and share their weight with a layer that stays" if named else ""))
+    return found
+
+
+def _codes_of(linear: nn.Module) -> tuple[Tensor, Tensor]:
+    """Return a float layer's weight as int8 codes, (out, in), and scales, (out,)."""
+    if not isinstance(linear, nn.Linear):
+        msg = f"linear is a {type(linear).__name__}, must be an nn.Linear"
+        raise TypeError(msg)
+    weight = linear.weight.detach()
+    if not weight.numel():
+        msg = f"the layer's weight has shape {tuple(weight.shape)}: there is nothing to quantize"
+        raise ValueError(msg)
+    qparams = choose_qparams(weight, 8, True, "channel")  # noqa: FBT003
+    return quantize(weight, qparams), qparams.scale[:, 0].contiguous()
+
+
+def _rows(x: Tensor, codes: Tensor) -> Tensor:
+    """Check a layer's input and return it as (rows, in) float32."""
+    if not x.is_floating_point():
+        msg = f"x is {x.dtype}, must be floating point"
+        raise TypeError(msg)
+    if not x.ndim or x.shape[-1] != codes.shape[1]:
+        msg = f"x has shape {tuple(x.shape)}, the layer takes (..., {codes.shape[1]})"
+        raise ValueError(msg)
+    return x.detach().reshape(-1, codes.shape[1]).float()
+
+
+def _finish(y: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
+    """Add the bias, (rows, out), and give the result the shape and dtype of the input."""
+    if bias is not None:
+        y += bias
+    return y.view(*x.shape[:-1], y.shape[1]).to(x.dtype)
+
+
+def _refuse_misfit(codes: Tensor, scale: Tensor, bias: Tensor | None) -> None:
+    if codes.dtype != torch.int8:
+        msg = f"codes are {codes.dtype}, must be int8"
+        raise TypeError(msg)
+    if codes.ndim != 2 or scale.shape != codes.shape[:1] or (bias is not None and bias.shape != codes.shape[:1]):  # noqa: PLR2004
+        given = tuple(codes.shape), tuple(scale.shape), None if bias is None else tuple(bias.shape)
+        msg = f"codes, scale and bias have shapes {given}, must be (out, in), (out,), (out,)"
+        raise ValueError(msg)

@@ -1,0 +1,405 @@
+"""What every implementation of ``quant.int8`` has to do."""
+
+import copy
+import io
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from quant.int8 import Policy
+
+OURS = pytest.mark.only("starter", "baseline", "solution")
+ONE_SCALE = pytest.mark.known("peer_torch", reason="one activation scale for all rows")
+BITS = {torch.float32: 24, torch.float16: 11, torch.bfloat16: 8}
+
+
+def normal(*shape: int, seed: int = 0, device: str = "cpu") -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(device)
+
+
+def layer(inputs: int, outputs: int, *, bias: bool = True, seed: int = 0, device: str = "cpu") -> nn.Linear:
+    linear = nn.Linear(inputs, outputs, bias=bias)
+    linear.weight.data = normal(outputs, inputs, seed=seed) * torch.logspace(-2, 1, outputs)[:, None]
+    if bias:
+        linear.bias.data = normal(outputs, seed=seed + 1)
+    return linear.to(device).eval()
+
+
+def exact(linear: nn.Linear, x: Tensor) -> Tensor:
+    y = x.double().cpu() @ linear.weight.detach().double().cpu().T
+    return y + linear.bias.detach().double().cpu() if "bias" in dict(linear.named_parameters()) else y
+
+
+def assert_close(linear: nn.Linear, x: Tensor, y: Tensor, step: Tensor | None = None) -> None:
+    """Hold a result to what rounding weights and activations to the nearest code can cost, term by term.
+
+    With x off by at most half its step and w by half its scale, each product is off by at most |x| * scale / 2 + |w|
+    * step / 2 + step * scale / 4. The step is that of seven bits: processors whose 8-bit sums would saturate lose one
+    bit of the activations.
+    """
+    w, x64 = linear.weight.detach().double().cpu(), x.double().cpu().reshape(-1, linear.in_features)
+    scale = w.abs().amax(1) / 127  # (out,)
+    steps = x64.abs().amax(1) / 63.5 if step is None else step.double().cpu().expand(len(x64))  # (rows,)
+    k = linear.in_features
+    bound = (x64.abs().sum(1)[:, None] * scale + w.abs().sum(1) * steps[:, None]) / 2 + k * steps[:, None] * scale / 4
+    wanted = exact(linear, x).reshape(-1, linear.out_features)
+    bound = bound + 4 * wanted.abs() * 2.0 ** -BITS[x.dtype] + 1e-5 * (wanted.abs() + 1)
+    error = (y.detach().double().cpu().reshape(wanted.shape) - wanted).abs()
+    worst = int((error / bound).nan_to_num(nan=float("inf")).argmax())
+    row, col = divmod(worst, wanted.shape[1])
+    assert error[row, col] <= bound[row, col], (
+        f"row {row} of {len(x64)} (largest input {x64[row].abs().max():.3g}), output {col}: "
+        f"{y.reshape(wanted.shape)[row, col].item():.6g}, exact {wanted[row, col]:.6g}; "
+        f"8-bit rounding explains at most {bound[row, col]:.3g}"
+    )
+
+
+@OURS
+def test_the_weight_is_codes_and_one_scale_for_each_output(impl: ModuleType, device: str) -> None:
+    linear = layer(40, 6, device=device)
+    buffers = dict(impl.Int8Linear.from_float(linear).named_buffers())
+    assert set(buffers) == {"codes", "scale", "bias"}, f"buffers {sorted(buffers)}"
+    assert buffers["codes"].dtype == torch.int8
+    assert buffers["codes"].shape == (6, 40)
+    assert buffers["scale"].shape == (6,), f"6 outputs want 6 scales, got {tuple(buffers['scale'].shape)}"
+    largest = buffers["codes"].int().abs().amax(1).tolist()
+    assert largest == [127] * 6, f"each row's largest weight is the code 127; the largest codes are {largest}"
+    back = buffers["codes"].double().cpu() * buffers["scale"].double().cpu()[:, None]
+    off = ((back - linear.weight.detach().double().cpu()).abs().amax(1) / buffers["scale"].double().cpu()).max()
+    assert off <= 0.501, f"a weight is {off:.3g} of its scale from its code, rounding costs at most 0.5"
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("rows", [1, 2, 15, 16, 40])
+def test_the_product_is_within_rounding(impl: ModuleType, device: str, rows: int, bias: bool) -> None:
+    linear = layer(72, 24, bias=bias, device=device)
+    x = normal(rows, 72, seed=rows, device=device)
+    assert_close(linear, x, impl.Int8Linear.from_float(copy.deepcopy(linear))(x))
+
+
+@ONE_SCALE
+@pytest.mark.parametrize("rows", [3, 40])
+def test_each_token_has_a_scale_of_its_own(impl: ModuleType, device: str, rows: int) -> None:
+    linear = layer(64, 16, device=device)
+    x = normal(rows, 64, device=device) * torch.logspace(-3, 3, rows, device=device)[:, None]
+    assert_close(linear, x, impl.Int8Linear.from_float(copy.deepcopy(linear))(x))
+
+
+@pytest.mark.parametrize("rows", [1, 5, 32])
+def test_long_sums_do_not_overflow(impl: ModuleType, device: str, rows: int) -> None:
+    linear = nn.Linear(4096, 8, bias=False).to(device).eval()
+    nn.init.ones_(linear.weight)
+    y = impl.Int8Linear.from_float(linear)(torch.ones(rows, 4096, device=device))
+    low, high = y.min().item(), y.max().item()
+    assert 4000 < low <= high < 4200, f"4096 products of 1 and 1 summed to between {low} and {high}"
+
+
+@pytest.mark.parametrize("rows", [1, 4, 20])
+def test_a_row_of_zeros_gives_the_bias(impl: ModuleType, device: str, rows: int) -> None:
+    linear = layer(32, 8, device=device)
+    x = normal(rows, 32, device=device)
+    x[-1] = 0
+    y = impl.Int8Linear.from_float(copy.deepcopy(linear))(x)[-1]
+    assert torch.allclose(y, linear.bias, atol=1e-6), f"a row of zeros gave {y[:3].tolist()}..., not the bias"
+
+
+@pytest.mark.parametrize("shape", [(1, 32), (2, 3, 32), (2, 9, 2, 32)])
+def test_leading_dimensions_are_kept(impl: ModuleType, device: str, shape: tuple[int, ...]) -> None:
+    linear = layer(32, 5, device=device)
+    x = normal(*shape, device=device)
+    y = impl.Int8Linear.from_float(copy.deepcopy(linear))(x)
+    assert y.shape == (*shape[:-1], 5), f"{shape} became {tuple(y.shape)}"
+    assert_close(linear, x, y)
+
+
+@pytest.mark.known("peer_torch", reason="takes two dimensions or more")
+def test_a_vector_is_one_row(impl: ModuleType, device: str) -> None:
+    linear = layer(32, 5, device=device)
+    x = normal(32, device=device)
+    y = impl.Int8Linear.from_float(copy.deepcopy(linear))(x)
+    assert y.shape == (5,)
+    assert_close(linear, x, y)
+
+
+@pytest.mark.known("peer_torchao", reason="fails on an empty batch")
+@pytest.mark.parametrize("shape", [(0, 32), (2, 0, 32)])
+def test_an_empty_batch_is_no_error(impl: ModuleType, device: str, shape: tuple[int, ...]) -> None:
+    y = impl.Int8Linear.from_float(layer(32, 5, device=device))(torch.zeros(shape, device=device))
+    assert y.shape == (*shape[:-1], 5), f"{shape} became {tuple(y.shape)}"
+
+
+@pytest.mark.known("peer_torch", "peer_quanto", "peer_fp32", reason="a float32 layer takes float32 only")
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_the_dtype_of_the_input_is_kept(impl: ModuleType, device: str, dtype: torch.dtype) -> None:
+    linear = layer(32, 8, device=device)
+    x = normal(6, 32, device=device).to(dtype)
+    y = impl.Int8Linear.from_float(copy.deepcopy(linear))(x)
+    assert y.dtype == dtype
+    assert_close(linear, x, y)
+
+
+def test_views_are_read_right_and_left_alone(impl: ModuleType, device: str) -> None:
+    linear = layer(16, 8, device=device)
+    x = normal(16, 20, device=device).t()  # (20, 16), strided
+    before = x.clone()
+    y = impl.Int8Linear.from_float(copy.deepcopy(linear))(x)
+    assert torch.equal(x, before), "the input was changed in place"
+    assert_close(linear, x, y)
+
+
+@OURS
+@pytest.mark.parametrize("rows", [2, 20])
+def test_a_state_dict_brings_everything(impl: ModuleType, device: str, rows: int) -> None:
+    first = impl.Int8Linear.from_float(layer(24, 8, seed=1, device=device))
+    second = impl.Int8Linear.from_float(layer(24, 8, seed=2, device=device))
+    x = normal(rows, 24, device=device)
+    second(x)  # whatever it keeps for speed is made now, and must not outlive the weights
+    second.load_state_dict(first.state_dict())
+    assert torch.equal(second(x), first(x)), "after load_state_dict the layer still answers with its old weights"
+
+
+@OURS
+def test_copies_and_files_bring_everything(impl: ModuleType, device: str) -> None:
+    layer_ = impl.Int8Linear.from_float(layer(24, 8, device=device))
+    x = normal(3, 24, device=device)
+    wanted = layer_(x)
+    twin = copy.deepcopy(layer_)
+    layer_.codes.zero_()
+    assert torch.equal(twin(x), wanted), "a deepcopy shares its weights with the original"
+    file = io.BytesIO()
+    torch.save(twin, file)
+    file.seek(0)
+    assert torch.equal(torch.load(file, weights_only=False)(x), wanted)
+
+
+@OURS
+def test_the_state_is_a_quarter_of_the_bytes(impl: ModuleType, device: str) -> None:
+    linear = layer(256, 256, bias=False)
+    state = impl.Int8Linear.from_float(linear).state_dict()
+    held = sum(t.numel() * t.element_size() for t in state.values())
+    assert held == 256 * 256 + 256 * 4, f"{held} bytes for 256 x 256 weights: a byte each, and 4 for each row's scale"
+
+
+class Block(nn.Module):
+    """A model with everything that makes swapping hard."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.embed = nn.Embedding(50, 32)
+        self.up = nn.Linear(32, 64)
+        self.down = nn.Linear(64, 32)
+        self.again = self.down  # one layer under two names
+        self.inner = nn.ModuleDict({"mix": nn.Sequential(nn.LayerNorm(32), nn.Linear(32, 32))})
+        self.head = nn.Linear(32, 50, bias=False)
+        self.head.weight = self.embed.weight  # tied
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x: Tensor = self.embed(ids)
+        x = x + self.down(torch.relu(self.up(x)))
+        x = x + self.again(torch.relu(self.up(x)))
+        y: Tensor = self.head(self.inner["mix"](x))
+        return y
+
+
+def swapped_names(impl: ModuleType, model: nn.Module) -> list[str]:
+    kinds = (impl.Int8Linear, impl.StaticInt8Linear)
+    return [name for name, module in model.named_modules(remove_duplicate=False) if isinstance(module, kinds)]
+
+
+@OURS
+def test_every_linear_layer_is_swapped(impl: ModuleType, device: str) -> None:
+    model = Block().to(device)
+    assert impl.quantize_model(model, Policy()) is model, "the model comes back itself, changed in place"
+    found = swapped_names(impl, model)
+    assert found == ["up", "down", "again", "inner.mix.1"], f"swapped {found}"
+
+
+@OURS
+@pytest.mark.parametrize(
+    ("policy", "wanted"),
+    [
+        (Policy(include=("up", "inner.*")), ["up", "inner.mix.1"]),
+        (Policy(skip=("inner.*",)), ["up", "down", "again"]),
+        (Policy(include=("*",), skip=("down", "again", "inner*")), ["up"]),
+        (Policy(include=("*mix*",)), ["inner.mix.1"]),
+    ],
+    ids=["include", "skip", "both", "middle"],
+)
+def test_patterns_choose_the_layers(impl: ModuleType, device: str, policy: Policy, wanted: list[str]) -> None:
+    found = swapped_names(impl, impl.quantize_model(Block().to(device), policy))
+    assert found == wanted, f"{policy} swapped {found}, wanted {wanted}"
+
+
+@OURS
+def test_a_layer_under_two_names_stays_one_layer(impl: ModuleType, device: str) -> None:
+    model = impl.quantize_model(Block().to(device), Policy())
+    assert model.down is model.again, "one layer became two: twice the memory, and they can drift apart"
+
+
+@OURS
+def test_a_tied_embedding_stays_tied(impl: ModuleType, device: str) -> None:
+    model = impl.quantize_model(Block().to(device), Policy())
+    assert model.head.weight is model.embed.weight
+
+
+def test_a_quantized_model_says_nearly_the_same(impl: ModuleType, device: str) -> None:
+    model = Block().to(device).eval()
+    ids = torch.arange(50, device=device).view(5, 10)
+    with torch.no_grad():
+        wanted = model(ids)
+        found = impl.quantize_model(model, Policy(skip=("head",)))(ids)
+    off = (found - wanted).norm() / wanted.norm()
+    assert off < 0.02, f"the model's output changed by {off:.1%}"
+
+
+@OURS
+def test_a_model_that_is_one_layer(impl: ModuleType, device: str) -> None:
+    found = impl.quantize_model(layer(8, 4, device=device), Policy())
+    assert isinstance(found, impl.Int8Linear)
+
+
+@OURS
+def test_the_gradient_stops_quietly(impl: ModuleType, device: str) -> None:
+    x = normal(3, 16, device=device).requires_grad_()
+    y = impl.Int8Linear.from_float(layer(16, 4, device=device))(x)
+    assert y.shape == (3, 4)
+
+
+@pytest.mark.only("starter", "solution")
+def test_attention_that_reads_its_weights_is_left_alone(impl: ModuleType, device: str) -> None:
+    model = nn.ModuleDict({"attention": nn.MultiheadAttention(16, 2), "mlp": nn.Linear(16, 16)}).to(device)
+    impl.quantize_model(model, Policy())
+    x = normal(3, 1, 16, device=device)
+    assert model["attention"](x, x, x)[0].shape == (3, 1, 16)
+
+
+@pytest.mark.only("starter", "solution")
+def test_bad_layers_are_refused(impl: ModuleType, device: str) -> None:
+    with pytest.raises(TypeError, match="Conv1d"):
+        impl.Int8Linear.from_float(nn.Conv1d(3, 3, 1))
+    with pytest.raises(ValueError, match=r"\(0, 8\)"):
+        impl.Int8Linear.from_float(nn.Linear(8, 0, device=device))
+    broken = layer(8, 4, device=device)
+    broken.weight.data[1, 1] = float("nan")
+    with pytest.raises(ValueError, match="NaN"):
+        impl.Int8Linear.from_float(broken)
+    with pytest.raises(TypeError, match="float32"):
+        impl.Int8Linear(torch.ones(4, 8), torch.ones(4), None)
+    with pytest.raises(ValueError, match="shapes"):
+        impl.Int8Linear(torch.ones(4, 8, dtype=torch.int8), torch.ones(8), None)
+
+
+@pytest.mark.only("starter", "solution")
+def test_bad_inputs_are_refused(impl: ModuleType, device: str) -> None:
+    found = impl.Int8Linear.from_float(layer(8, 4, device=device))
+    with pytest.raises(ValueError, match="8"):
+        found(torch.ones(2, 9, device=device))
+    with pytest.raises(TypeError, match="int64"):
+        found(torch.ones(2, 8, dtype=torch.int64, device=device))
+
+
+@pytest.mark.only("starter", "solution")
+def test_a_model_without_layers_to_swap_is_refused(impl: ModuleType, device: str) -> None:
+    for model, policy in (
+        (nn.LayerNorm(4), Policy()),
+        (Block(), Policy(include=("nothing",))),
+        (Block(), Policy(("head",))),
+    ):
+        with pytest.raises(ValueError, match="no linear layer"):
+            impl.quantize_model(model, policy)
+
+
+@OURS
+@pytest.mark.stretch
+def test_calibration_sees_all_batches(impl: ModuleType, device: str) -> None:
+    model = Block().to(device)
+    batches = [{"ids": torch.tensor([[start, start + 1]], device=device)} for start in (0, 10, 20)]
+    ranges = impl.calibrate(model, batches)
+    assert set(ranges) == {"up", "down", "again", "inner.mix.1", "head"}
+    table = model.embed.weight[[0, 1, 10, 11, 20, 21]]
+    after = table + model.down(torch.relu(model.up(table)))
+    seen = torch.cat([table, after])
+    wanted = seen.min().item(), seen.max().item()
+    assert ranges["up"] == pytest.approx(wanted, rel=1e-5), f"up met {wanted} over 3 batches, calibrated {ranges['up']}"
+    left = [name for name, module in model.named_modules() if module._forward_pre_hooks]  # noqa: SLF001
+    assert not left, f"the hooks of {left} are still there"
+
+
+@OURS
+@pytest.mark.stretch
+@pytest.mark.parametrize("rows", [1, 3, 40])
+def test_a_static_layer_is_within_rounding(impl: ModuleType, device: str, rows: int) -> None:
+    linear = layer(48, 12, device=device)
+    x = normal(rows, 48, seed=rows, device=device).clamp(-1, 3)
+    found = impl.StaticInt8Linear.from_float(linear, (-1.0, 3.0))(x)
+    assert_close(linear, x, found, torch.tensor(4 / 255))
+
+
+@OURS
+@pytest.mark.stretch
+@pytest.mark.parametrize("rows", [2, 30])
+def test_a_static_layer_clips_to_its_range(impl: ModuleType, device: str, rows: int) -> None:
+    linear = layer(48, 12, device=device)
+    x = normal(rows, 48, device=device) * 5
+    found = impl.StaticInt8Linear.from_float(linear, (-1.0, 3.0))(x)
+    assert_close(linear, x.clamp(-1, 3), found, torch.tensor(4 / 255))
+
+
+@OURS
+@pytest.mark.stretch
+def test_a_range_always_holds_zero(impl: ModuleType, device: str) -> None:
+    linear = layer(16, 4, device=device)
+    for span in ((2.0, 3.0), (-3.0, -2.0), (0.0, 0.0)):
+        y = impl.StaticInt8Linear.from_float(linear, span)(torch.zeros(2, 16, device=device))
+        assert torch.allclose(y, linear.bias.expand(2, -1), atol=1e-6), f"with the range {span}, zeros gave {y[0]}"
+
+
+@OURS
+@pytest.mark.stretch
+def test_a_static_model(impl: ModuleType, device: str) -> None:
+    model = Block().to(device).eval()
+    batch = {"ids": torch.arange(50, device=device).view(5, 10)}
+    with torch.no_grad():
+        wanted = model(**batch)
+        ranges = impl.calibrate(model, [batch])
+        quantized = impl.quantize_model(model, Policy(activations="static"), ranges)
+        found = quantized(**batch)
+    assert isinstance(quantized.up, impl.StaticInt8Linear)
+    off = (found - wanted).norm() / wanted.norm()
+    assert off < 0.03, f"the model's output changed by {off:.1%}"
+    assert torch.equal(copy.deepcopy(quantized)(**batch), found)
+
+
+@pytest.mark.stretch
+@pytest.mark.only("starter", "solution")
+def test_bad_ranges_are_refused(impl: ModuleType, device: str) -> None:
+    linear = layer(8, 4, device=device)
+    for span in ((1.0, -1.0), (float("-inf"), 1.0), (0.0, float("nan"))):
+        with pytest.raises(ValueError, match="input_range"):
+            impl.StaticInt8Linear.from_float(linear, span)
+    with pytest.raises(ValueError, match="no range was calibrated for 'again'"):
+        impl.quantize_model(Block(), Policy(activations="static"), {"down": (0.0, 1.0)})
+    with pytest.raises(ValueError, match="no batches"):
+        impl.calibrate(Block(), [])
+
+
+@pytest.mark.stretch
+@pytest.mark.only("solution")
+def test_every_kernel_gives_the_integer_sum(impl: ModuleType, device: str) -> None:
+    from quant.int8 import _kernels  # noqa: PLC0415
+
+    generator = torch.Generator().manual_seed(0)
+    codes, weight = (torch.randint(-127, 128, (n, 64), generator=generator, dtype=torch.int8) for n in (19, 16))
+    scale = torch.rand(16, generator=generator)
+    wanted = (codes.double() - 3) @ weight.double().T * scale.double()
+    packed = _kernels.Weight(weight.to(device), scale.to(device))
+    found: dict[str, Any] = {"product": _kernels.product(codes.to(device), packed, 3)}
+    if device != "mps":
+        sums = _kernels.int_mm(codes.to(device), weight.to(device)).cpu().double()
+        found["int_mm"] = (sums - 3 * weight.double().sum(1)) * scale
+    for name, y in found.items():
+        assert torch.allclose(y.double().cpu(), wanted, rtol=1e-5), f"{name} is not the sum of the codes' products"
