@@ -4,6 +4,7 @@ Measured on a processor with VNNI, weights out of the cache: fbgemm's kernel, wh
 quickest for a few rows; from some 16 rows on oneDNN's is, though its input has to be quantized before it.
 """
 
+import math
 import warnings
 from functools import cache
 from typing import Any
@@ -17,7 +18,7 @@ TINY = torch.finfo(torch.float32).tiny
 
 
 class Weight:
-    """An int8 weight packed for the kernels that have been asked for; made again when its codes change.
+    """An int8 weight packed for the kernels that have been asked for.
 
     ``codes`` is (out, in) int8, ``scale`` (out,) float32. Each packing costs about as many bytes as the codes.
     """
@@ -25,9 +26,13 @@ class Weight:
     def __init__(self, codes: Tensor, scale: Tensor) -> None:
         """Pack nothing yet."""
         self.codes, self.scale = codes, scale
-        self.key = version(codes, scale)
+        self.versions = versions(codes, scale)
         self._fbgemm: Any = None
         self._onednn: Any = None
+
+    def is_of(self, codes: Tensor, scale: Tensor) -> bool:
+        """Tell whether these are the tensors that were packed, and nobody has written to them since."""
+        return codes is self.codes and scale is self.scale and versions(codes, scale) == self.versions
 
     def fbgemm(self) -> Any:  # noqa: ANN401 - an opaque handle
         """Return the weight as fbgemm wants it."""
@@ -47,9 +52,9 @@ class Weight:
         return self._onednn
 
 
-def version(codes: Tensor, scale: Tensor) -> tuple[int, ...]:
-    """Return what changes when a buffer is moved or written to."""
-    return tuple(part for t in (codes, scale) for part in (t.data_ptr(), 0 if t.is_inference() else t._version))  # noqa: SLF001
+def versions(*tensors: Tensor) -> tuple[int, ...]:
+    """Return a number for each tensor that grows whenever somebody writes to it."""
+    return tuple([0 if t.is_inference() else t._version for t in tensors])  # noqa: SLF001
 
 
 @cache
@@ -64,33 +69,36 @@ def has_fbgemm() -> bool:
     return torch.backends.quantized.engine in ("x86", "fbgemm")
 
 
-def dynamic(x: Tensor, weight: Weight) -> Tensor:
-    """Multiply (rows, in) float32 by an int8 weight, each row quantized with a scale of its own.
+def dynamic(x: Tensor, weight: Weight, bias: Tensor | None) -> Tensor:
+    """Multiply (rows, in) float32 by an int8 weight, each row quantized with a scale of its own, and add the bias.
 
     Returns (rows, out) float32.
     """
     rows = len(x)
     if x.device.type == "cpu" and has_fbgemm() and (rows < FEW or not sums_exactly()):
         if rows == 1:
-            return fbgemm_dynamic(x, weight)
+            return fbgemm_dynamic(x, weight) if bias is None else fbgemm_dynamic(x, weight).add_(bias)
         # The kernel has one scale for all rows. Rows brought to the same range lose nothing by sharing it.
-        largest = torch.maximum(x.amax(1, keepdim=True), -x.amin(1, keepdim=True)).clamp_(min=TINY)  # (rows, 1)
-        return fbgemm_dynamic(x / largest, weight).mul_(largest)
-    step = torch.maximum(x.amax(1, keepdim=True), -x.amin(1, keepdim=True)).div_(127).clamp_(min=TINY)
-    return product((x / step).round_().to(torch.int8), weight).mul_(step)
+        factor = torch.linalg.vector_norm(x, math.inf, dim=1, keepdim=True).clamp_(min=TINY)  # (rows, 1)
+        y = fbgemm_dynamic(x / factor, weight)
+    else:
+        factor = torch.maximum(x.amax(1, keepdim=True), -x.amin(1, keepdim=True)).div_(127).clamp_(min=TINY)
+        y = product((x / factor).round_().to(torch.int8), weight)
+    return y.mul_(factor) if bias is None else torch.addcmul(bias, y, factor)
 
 
-def static(x: Tensor, weight: Weight, step: float, zero_point: int) -> Tensor:
-    """Multiply (rows, in) float32, quantized to 0 to 255 by one affine map, by an int8 weight.
+def static(x: Tensor, weight: Weight, bias: Tensor | None, step: float, zero_point: int) -> Tensor:
+    """Multiply (rows, in) float32, quantized to 0 to 255 by one affine map, by an int8 weight, and add the bias.
 
     Returns (rows, out) float32.
     """
     if x.device.type == "cpu" and has_fbgemm() and (len(x) < FEW or not sums_exactly()):
         kernel = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32
-        found: Tensor = kernel(x, step, zero_point, weight.fbgemm())
-        return found
+        y: Tensor = kernel(x, step, zero_point, weight.fbgemm())
+        return y if bias is None else y.add_(bias)
     shifted = torch.div(x, step).round_().add_(zero_point - 128).clamp_(-128, 127).to(torch.int8)
-    return product(shifted, weight, zero_point - 128).mul_(step)
+    y = product(shifted, weight, zero_point - 128)
+    return y.mul_(step) if bias is None else torch.add(bias, y, alpha=step)
 
 
 def fbgemm_dynamic(x: Tensor, weight: Weight) -> Tensor:

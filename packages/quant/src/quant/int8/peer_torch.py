@@ -3,7 +3,6 @@
 import warnings
 from collections.abc import Mapping
 from fnmatch import fnmatch
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,19 +21,26 @@ PER_CHANNEL = QConfig(activation=default_dynamic_quant_observer, weight=default_
 class Int8Linear(nn.Module):
     """``torch.ao.nn.quantized.dynamic.Linear``, with a scale for each output channel."""
 
+    inner: nn.Module
+
     def __init__(self, codes: Tensor, scale: Tensor, bias: Tensor | None) -> None:
         """Pack the weight."""
         super().__init__()
         zeros = torch.zeros(len(scale), dtype=torch.int64)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # deprecated in favour of torchao, and still what most code uses
-            self.inner = torch.ao.nn.quantized.dynamic.Linear(codes.shape[1], len(codes), bias_=bias is not None)
+            inner = torch.ao.nn.quantized.dynamic.Linear(codes.shape[1], len(codes), bias_=bias is not None)
             weight = torch._make_per_channel_quantized_tensor(codes, scale.double(), zeros, 0)  # noqa: SLF001
-            self.inner.set_weight_bias(weight, bias)
+            inner.set_weight_bias(weight, bias)
+        self.inner = inner
 
     @classmethod
-    def from_float(cls, linear: nn.Linear) -> Any:  # noqa: ANN401, D102
-        return quantize_model(nn.Sequential(linear), Policy())
+    def from_float(cls, linear: nn.Linear) -> "Int8Linear":
+        """Quantize a float layer with ``quantize_dynamic``."""
+        layer = cls.__new__(cls)
+        nn.Module.__init__(layer)
+        layer.inner = quantize_model(nn.Sequential(linear), Policy())
+        return layer
 
     def forward(self, x: Tensor) -> Tensor:
         """Run the layer."""

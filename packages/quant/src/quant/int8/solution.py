@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from quant.affine.solution import choose_qparams, quantize
 from quant.int8 import Policy
-from quant.int8._kernels import TINY, Weight, dynamic, static, version
+from quant.int8._kernels import TINY, Weight, dynamic, static, versions
 
 
 class _Int8(nn.Module):
@@ -31,8 +31,9 @@ class _Int8(nn.Module):
 
     def packed(self) -> Weight:
         """Return the weight for the kernels, packed anew after its buffers were moved or loaded."""
-        if self._packed is None or self._packed.key != version(self.codes, self.scale):
-            self._packed = Weight(self.codes, self.scale)
+        codes, scale = self.codes, self.scale
+        if self._packed is None or not self._packed.is_of(codes, scale):
+            self._packed = Weight(codes, scale)
         return self._packed
 
     def __getstate__(self) -> dict[str, Any]:
@@ -69,8 +70,9 @@ class Int8Linear(_Int8):
         Raises ValueError where the last dimension is not ``in``, TypeError for integers.
         """
         rows = _rows(x, self.codes)  # (rows, in)
-        y = dynamic(rows, self.packed()) if len(rows) else rows.new_empty(0, len(self.codes))
-        return _finish(y, self.bias, x)
+        if not len(rows):
+            return x.new_empty(*x.shape[:-1], len(self.codes))
+        return dynamic(rows, self.packed(), self.bias).view(*x.shape[:-1], -1).to(x.dtype)
 
 
 class StaticInt8Linear(_Int8):
@@ -82,7 +84,7 @@ class StaticInt8Linear(_Int8):
         """Keep everything as buffers of those names; ``input_range`` is (2,) float32, lowest and highest."""
         super().__init__(codes, scale, bias)
         self.register_buffer("input_range", input_range)
-        self._map: tuple[tuple[int, ...], float, int] = ((), 1.0, 0)
+        self._map: tuple[Tensor | None, tuple[int, ...], float, int] = (None, (), 1.0, 0)
 
     @classmethod
     def from_float(cls, linear: nn.Linear, input_range: tuple[float, float]) -> "StaticInt8Linear":
@@ -103,18 +105,18 @@ class StaticInt8Linear(_Int8):
         Raises ValueError where the last dimension is not ``in``, TypeError for integers.
         """
         rows = _rows(x, self.codes)
-        step, zero_point = self._affine()
-        y = static(rows, self.packed(), step, zero_point) if len(rows) else rows.new_empty(0, len(self.codes))
-        return _finish(y, self.bias, x)
+        if not len(rows):
+            return x.new_empty(*x.shape[:-1], len(self.codes))
+        return static(rows, self.packed(), self.bias, *self._affine()).view(*x.shape[:-1], -1).to(x.dtype)
 
     def _affine(self) -> tuple[float, int]:
         """Return scale and zero point as numbers, read from the buffer only when it has changed."""
-        key = version(self.input_range, self.input_range)
-        if self._map[0] != key:
-            low, high = self.input_range.tolist()
+        span = self.input_range
+        if self._map[0] is not span or self._map[1] != versions(span):
+            low, high = span.tolist()
             step = max((high - low) / 255, TINY)
-            self._map = key, step, round(-low / step)
-        return self._map[1:]
+            self._map = span, versions(span), step, round(-low / step)
+        return self._map[2:]
 
 
 def quantize_model(
@@ -220,14 +222,8 @@ def _rows(x: Tensor, codes: Tensor) -> Tensor:
     if not x.ndim or x.shape[-1] != codes.shape[1]:
         msg = f"x has shape {tuple(x.shape)}, the layer takes (..., {codes.shape[1]})"
         raise ValueError(msg)
-    return x.detach().reshape(-1, codes.shape[1]).float()
-
-
-def _finish(y: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
-    """Add the bias, (rows, out), and give the result the shape and dtype of the input."""
-    if bias is not None:
-        y += bias
-    return y.view(*x.shape[:-1], y.shape[1]).to(x.dtype)
+    x = x.detach() if x.requires_grad else x
+    return x.reshape(-1, codes.shape[1]).float()
 
 
 def _refuse_misfit(codes: Tensor, scale: Tensor, bias: Tensor | None) -> None:
