@@ -9,15 +9,22 @@ from quant.affine.solution import (
     quantize_mxfp4,
     round_e4m3,
 )
+from quant.int8 import Policy
+from quant.int8.solution import Int8Linear, StaticInt8Linear, calibrate, quantize_model
 
 __all__ = [
     "MXFP4",
     "Granularity",
+    "Int8Linear",
+    "Policy",
     "QParams",
+    "StaticInt8Linear",
+    "calibrate",
     "choose_qparams",
     "dequantize",
     "dequantize_mxfp4",
     "quantize",
+    "quantize_model",
     "quantize_mxfp4",
     "round_e4m3",
 ]

@@ -29,10 +29,17 @@ class Weight:
         self.versions = versions(codes, scale)
         self._fbgemm: Any = None
         self._onednn: Any = None
+        self._row_sums: Tensor | None = None
 
     def is_of(self, codes: Tensor, scale: Tensor) -> bool:
         """Tell whether these are the tensors that were packed, and nobody has written to them since."""
         return codes is self.codes and scale is self.scale and versions(codes, scale) == self.versions
+
+    def row_sums(self) -> Tensor:
+        """Return the sum of each output's weights, (1, out) float32."""
+        if self._row_sums is None:
+            self._row_sums = (self.codes.sum(1, dtype=torch.int32) * self.scale)[None]
+        return self._row_sums
 
     def fbgemm(self) -> Any:  # noqa: ANN401 - an opaque handle
         """Return the weight as fbgemm wants it."""
@@ -81,10 +88,16 @@ def dynamic(x: Tensor, weight: Weight, bias: Tensor | None) -> Tensor:
         # The kernel has one scale for all rows. Rows brought to the same range lose nothing by sharing it.
         factor = torch.linalg.vector_norm(x, math.inf, dim=1, keepdim=True).clamp_(min=TINY)  # (rows, 1)
         y = fbgemm_dynamic(x / factor, weight)
-    else:
-        factor = torch.maximum(x.amax(1, keepdim=True), -x.amin(1, keepdim=True)).div_(127).clamp_(min=TINY)
-        y = product((x / factor).round_().to(torch.int8), weight)
-    return y.mul_(factor) if bias is None else torch.addcmul(bias, y, factor)
+        return y.mul_(factor) if bias is None else torch.addcmul(bias, y, factor)
+    # Affine, since what comes out of GELU or SiLU lies on one side: x = step * (code - zero), and the part of the sum
+    # that belongs to the zeros depends on the weight's row sums only.
+    low, high = x.amin(1, keepdim=True).clamp_(max=0), x.amax(1, keepdim=True).clamp_(min=0)  # (rows, 1)
+    step = high.sub_(low).div_(255).clamp_(min=TINY)
+    zero = low.div_(step).round_().add_(128)  # minus the zero point: low becomes the code -128
+    codes = torch.div(x, step).round_().sub_(zero).to(torch.int8)
+    zero.mul_(step)
+    shift = torch.mm(zero, weight.row_sums()) if bias is None else torch.addmm(bias, zero, weight.row_sums())
+    return shift.addcmul_(product(codes, weight), step)  # (rows, out)
 
 
 def static(x: Tensor, weight: Weight, bias: Tensor | None, step: float, zero_point: int) -> Tensor:
@@ -131,7 +144,7 @@ def product(codes: Tensor, weight: Weight, zero_point: int = 0) -> Tensor:
     else:  # every product of codes is exact in float32, and so is their sum up to 2**24
         found = F.linear(codes.float(), weight.codes.float())
     if zero_point:
-        found -= zero_point * weight.codes.sum(1, dtype=torch.int32)
+        return found.mul_(weight.scale).sub_(weight.row_sums(), alpha=zero_point)
     return found.mul_(weight.scale)
 
 

@@ -1,0 +1,5 @@
+"""``python -m quant``."""
+
+from quant.cli import main
+
+main()

@@ -1,0 +1,142 @@
+"""Quantize a real model and show what it costs and brings."""
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from harness.exercise import bare_mine, choose
+from models import load
+from quant.report import BATCH, Row, measure, schemes
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+WIDTH = None if sys.stdout.isatty() else 100
+console, stderr = Console(width=WIDTH), Console(stderr=True)
+
+ModelOption = Annotated[str, typer.Option(help="tinylm, minilm, a folder, or an id of the Hugging Face hub")]
+SchemesOption = Annotated[str, typer.Option(help="names with commas between them; fp32 is always measured")]
+MineOption = Annotated[str, typer.Option(help="run your starters where they are solved; or the name of one exercise")]
+ALL = "int8-dynamic,int8-static"
+LANGUAGE = {"kl": "KL, nats", "top1": "top-1 kept", "accuracy": "accuracy", "perplexity": "perplexity"}
+ENCODER = {"cosine_min": "min cosine", "top10": "top-10 kept"}
+
+
+@app.callback(invoke_without_command=True)
+def demonstrate(context: typer.Context, mine: MineOption = "") -> None:
+    """Post-training quantization. Without a command: report on both embedded models."""
+    if context.invoked_subcommand is None:
+        for model in ("minilm", "tinylm"):
+            report(model, mine=mine, out=Path("quant-report") / model)
+
+
+@app.command()
+def report(
+    model: ModelOption = "minilm",
+    scheme: Annotated[str, typer.Option("--schemes", help="names with commas between them")] = ALL,
+    text: Annotated[Path | None, typer.Option(help="judge by this file: text, or one sentence on a line")] = None,
+    out: Annotated[Path, typer.Option(help="folder of the picture and of report.json")] = Path("quant-report"),
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON document")] = False,  # noqa: FBT002
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps")] = "auto",
+    mine: MineOption = "",
+) -> None:
+    """Measure accuracy, size and speed of a model in float32 and quantized."""
+    int8 = choose("quant.int8", mine)
+    names = [name for name in scheme.split(",") if name]
+    if unknown := [name for name in names if name not in schemes(int8)]:
+        msg = f"no scheme {unknown[0]!r}, only {', '.join(schemes(int8))}"
+        raise ValueError(msg)
+    words = text.read_text("utf-8") if text else None
+    out.mkdir(parents=True, exist_ok=True)
+    with stderr.status(f"loading {model}") as status:
+        loaded = load(model, device=pick_device(device))
+        rows = measure(loaded, names, int8, words, status.update)
+    document = json.dumps({"model": model, "rows": [asdict(row) for row in rows]}, indent=1)
+    write(out / "report.json", document.encode())
+    picture(rows, title(model, loaded.model), out / "tradeoff.svg")
+    if as_json:
+        sys.stdout.write(document + "\n")
+    else:
+        console.print(table(rows, title(model, loaded.model)))
+    stderr.print(f"report: {out / 'tradeoff.svg'}   {out / 'report.json'}", highlight=False, soft_wrap=True)
+
+
+def title(name: str, model: torch.nn.Module) -> str:
+    """Say what was measured where."""
+    device = next(model.parameters()).device.type
+    millions = sum(p.numel() for p in model.parameters()) / 1e6
+    threads = f", {torch.get_num_threads()} threads" if device == "cpu" else ""
+    return f"{name} ({millions:.1f} M parameters), {device}{threads}"
+
+
+def table(rows: list[Row], heading: str) -> Table:
+    """Lay the rows out, with the columns that apply to the kind of model."""
+    language = rows[0].kl is not None
+    found = Table(title=heading, title_justify="left", box=None, pad_edge=False)
+    found.add_column("scheme", no_wrap=True)
+    one, many = ("ms/token", "ms/512") if language else ("ms/one", f"ms/{BATCH}")
+    quality = LANGUAGE if language else ENCODER
+    for head in ("MB", "bits/w", *quality.values(), one, "x", many, "x"):
+        found.add_column(head, justify="right", no_wrap=True)
+    for row in rows:
+        values = [f"{getattr(row, name):.4f}" for name in quality]
+        size = [f"{row.megabytes:.1f}", f"{row.bits_per_weight:.2f}"]
+        times = [f"{row.latency_ms:.2f}", f"{row.speedup_single:.2f}", f"{row.batch_ms:.1f}", f"{row.speedup:.2f}"]
+        found.add_row(row.scheme, *size, *values, *times)
+    return found
+
+
+def picture(rows: list[Row], heading: str, path: Path) -> None:
+    """Draw what each scheme loses over its size; a disc's area is its speed."""
+    from matplotlib.figure import Figure  # noqa: PLC0415 - half a second that no other command needs
+
+    language = rows[0].kl is not None
+    lost = [(row.kl or 0.0) if language else 1 - (row.cosine_min or 0.0) for row in rows]
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    axes.scatter([row.megabytes for row in rows], lost, s=[160 * row.speedup for row in rows], alpha=0.6)
+    for row, value in zip(rows, lost, strict=True):
+        words = f"{row.scheme}\n{row.speedup:.2f}x"
+        axes.annotate(words, (row.megabytes, value), xytext=(0, 14), textcoords="offset points", ha="center")
+    axes.set(title=heading, xlabel="megabytes", ylabel="KL to fp32, nats per token" if language else "1 - worst cosine")
+    axes.margins(0.2, 0.3)
+    axes.set_xlim(left=0)
+    axes.grid(alpha=0.3)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    scratch = path.with_name(f".{path.name}.tmp")
+    figure.savefig(scratch, format="svg", metadata={"Date": None})
+    scratch.replace(path)
+
+
+def write(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    scratch = path.with_name(f".{path.name}.tmp")
+    scratch.write_bytes(content)
+    scratch.replace(path)
+
+
+def pick_device(name: str) -> torch.device:
+    """Return the device of that name; "auto" is the accelerator where there is one."""
+    found = torch.accelerator.current_accelerator()
+    if name == "auto":
+        return found or torch.device("cpu")
+    if name == "cpu" or (found is not None and found.type == name):
+        return torch.device(name)
+    msg = f"no device {name!r} here, only cpu{f' and {found.type}' if found else ''}"
+    raise ValueError(msg)
+
+
+def main() -> None:
+    """Run the tool; what a user did wrong is one line, not a traceback."""
+    try:
+        app(bare_mine(sys.argv[1:]))
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        first = str(error).strip().split("\n")[0]
+        sys.stderr.write(f"error: {first}\n")
+        raise SystemExit(1) from None
