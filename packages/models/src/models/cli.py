@@ -108,7 +108,8 @@ def evaluate(
         sys.stdout.write(json.dumps(found) + "\n")
         return
     heading = f"{len(text.encode()):,} bytes of Python never trained on ({len(modules('heldout'))} files)"
-    table = Table(title=heading, title_justify="left", box=None, pad_edge=False)
+    console.print(heading, highlight=False)
+    table = Table(box=None, pad_edge=False)
     table.add_column("")
     table.add_column("bits/byte", justify="right")
     table.add_column("of xz", justify="right")

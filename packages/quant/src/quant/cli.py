@@ -62,7 +62,8 @@ def report(
     if as_json:
         sys.stdout.write(document + "\n")
     else:
-        console.print(table(rows, title(model, loaded.model)))
+        console.print(title(model, loaded.model), highlight=False)
+        console.print(table(rows))
     stderr.print(f"report: {out / 'tradeoff.svg'}   {out / 'report.json'}", highlight=False, soft_wrap=True)
 
 
@@ -74,10 +75,10 @@ def title(name: str, model: torch.nn.Module) -> str:
     return f"{name} ({millions:.1f} M parameters), {device}{threads}"
 
 
-def table(rows: list[Row], heading: str) -> Table:
+def table(rows: list[Row]) -> Table:
     """Lay the rows out, with the columns that apply to the kind of model."""
     language = rows[0].kl is not None
-    found = Table(title=heading, title_justify="left", box=None, pad_edge=False)
+    found = Table(box=None, pad_edge=False)
     found.add_column("scheme", no_wrap=True)
     one, many = ("ms/token", "ms/512") if language else ("ms/one", f"ms/{BATCH}")
     quality = LANGUAGE if language else ENCODER
