@@ -55,7 +55,7 @@ def local(package: Path) -> list[Path]:
     found = [package]
     for each in found:
         sources = settings(each).get("tool", {}).get("uv", {}).get("sources", {})
-        paths = [ROOT / Path(source["path"]).name for source in sources.values() if "path" in source]
+        paths = [Path(os.path.normpath(each / source["path"])) for source in sources.values() if "path" in source]
         found += [path for path in paths if path not in found]
     return found
 
