@@ -65,9 +65,9 @@ def test_less_than_a_block_is_wasted(impl: ModuleType, tokens: int, block: int) 
 @pytest.mark.only("starter", "solution")
 def test_unknown_attention_is_named(impl: ModuleType) -> None:
     strange = replace(SMALL, layer_types=(FULL, FULL, FULL, "linear_attention"))
-    with pytest.raises(ValueError, match="layer_types: .*linear_attention"):
+    with pytest.raises(ValueError, match=r"layer_types: .*linear_attention"):
         impl.kv_bytes_per_token(strange)
-    with pytest.raises(ValueError, match="layer_types: .*linear_attention"):
+    with pytest.raises(ValueError, match=r"layer_types: .*linear_attention"):
         impl.request_bytes(strange, 10)
     with pytest.raises(ValueError, match="sliding_window is 0"):
         impl.request_bytes(replace(MIXED, window=0), 10)
@@ -124,7 +124,7 @@ def test_latent_attention(impl: ModuleType) -> None:
 
 @PLAIN
 @pytest.mark.stretch
-@pytest.mark.parametrize(("gpus", "share"), [(1, 1), (2, 2), (4, 2), (8, 2)])
+@pytest.mark.parametrize(("gpus", "share"), [(2, 2), (4, 2), (8, 2)])
 def test_more_gpus_than_kv_heads_save_nothing(impl: ModuleType, gpus: int, share: int) -> None:
     expect(f"2 KV heads on {gpus} GPUs", impl.kv_bytes_per_token(SMALL, gpus=gpus), EACH // share)
     expect(f"32 tokens on {gpus} GPUs", impl.request_bytes(SMALL, 32, gpus=gpus), 32 * EACH // share)
