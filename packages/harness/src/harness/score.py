@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import pytest
 
 SEARCH_SECONDS = 20.0
+WIDTH = 100  # columns
 SHOWN_FAILURES = 3
 
 
@@ -65,7 +66,7 @@ class Tally:
         notes = f" +{count['known']} known" * bool(count["known"]) + f" -{count['skipped']} skipped" * bool(
             count["skipped"]
         )
-        return f"{count['passed']}/{ran}{notes}" if ran or not notes else notes.strip()
+        return f"{count['passed']}/{ran}{notes}" if ran else notes.strip()
 
 
 def _share(name: str, count: Counter[str]) -> str:
@@ -124,26 +125,33 @@ class Score:
         self._record()
 
     def _table(self, out: pytest.TerminalReporter, ordered: list[Exercise]) -> None:
-        """One row an exercise, one column an implementation."""
+        """One row an exercise, one column an implementation; peers that do not fit go below."""
         seen = {name for row in self.tally.values() for name in row}
         columns = [*(name for name in OURS if name in seen), *sorted(seen.difference(OURS))]
-        cells = [[self.tally[e.name][c].text(reader=c == "starter") for c in columns] for e in ordered]
-        heads = ["yours" if name == "starter" else name for name in columns]
-        empty = [not any(row[i] for row in cells) for i in range(len(columns))]
-        widths = [max(len(head), *(len(row[i]) for row in cells)) + 3 for i, head in enumerate(heads)]
+        tallies = {(e.name, c): self.tally[e.name].get(c, Tally()) for e in ordered for c in columns}
+        texts = {key: one.text(reader=key[1] == "starter") for key, one in tallies.items()}
+        heads = {name: "yours" if name == "starter" else name for name in columns}
+        widths = {c: max(len(heads[c]), *(len(texts[e.name, c]) for e in ordered)) + 3 for c in columns}
         first = max(len(exercise.name) for exercise in ordered) + 3
+        blocks: list[list[str]] = [[]]
+        for name in columns:
+            if blocks[-1] and first + sum(widths[c] for c in [*blocks[-1], name]) - 3 > WIDTH:
+                blocks.append([])
+            blocks[-1].append(name)
         out.section("exercises")
-        out.line(
-            " " * first + "".join(f"{head:<{w}}" for head, w in zip(heads, widths, strict=True)).rstrip(), bold=True
-        )
-        for exercise, row in zip(ordered, cells, strict=True):
-            out.write(f"{exercise.name:<{first}}")
-            for i, (name, text) in enumerate(zip(columns, row, strict=True)):
-                count = self.tally[exercise.name][name].all
-                colour = "red" if count["failed"] else "yellow" if count["todo"] else "green"
-                out.write(f"{text or '-':<{widths[i]}}" if i + 1 < len(row) else text or "-", **{colour: not empty[i]})
+        for block in blocks:
+            out.line((" " * first + "".join(heads[c].ljust(widths[c]) for c in block)).rstrip(), bold=True)
+            for exercise in ordered:
+                if not any(texts[exercise.name, c] for c in block):
+                    continue
+                out.write(exercise.name.ljust(first))
+                for name in block:
+                    count, text = tallies[exercise.name, name].all, texts[exercise.name, name]
+                    colour = "red" if count["failed"] else "yellow" if count["todo"] else "green"
+                    out.write(text or "-", **{colour: bool(text)})
+                    out.write(" " * (widths[name] - len(text or "-")) if name != block[-1] else "")
+                out.line("")
             out.line("")
-        out.line("")
 
     def _failures(self, out: pytest.TerminalReporter, ordered: list[Exercise]) -> None:
         """Say shortly what is wrong with the reader's code, and which known mistake it looks like."""
