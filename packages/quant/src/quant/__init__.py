@@ -11,6 +11,7 @@ from quant.affine.solution import (
 )
 from quant.int8 import Policy
 from quant.int8.solution import Int8Linear, StaticInt8Linear, calibrate, quantize_model
+from quant.packing.solution import bits_per_weight, pack, pack_dense, unpack, unpack_dense
 
 __all__ = [
     "MXFP4",
@@ -19,12 +20,17 @@ __all__ = [
     "Policy",
     "QParams",
     "StaticInt8Linear",
+    "bits_per_weight",
     "calibrate",
     "choose_qparams",
     "dequantize",
     "dequantize_mxfp4",
+    "pack",
+    "pack_dense",
     "quantize",
     "quantize_model",
     "quantize_mxfp4",
     "round_e4m3",
+    "unpack",
+    "unpack_dense",
 ]
