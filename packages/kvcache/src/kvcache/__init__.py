@@ -1,12 +1,19 @@
 """Attention with a KV cache: the solutions of the exercises, as a library."""
 
 from kvcache.attention.solution import attend, attend_grouped, attend_tiled, visible
+from kvcache.caches import EMPTY, KVCache, View
+from kvcache.caches.solution import ContiguousCache, SlidingCache, seen
 from kvcache.rotary import Scaled, Scaling
 from kvcache.rotary.solution import frequencies, positions_of, rotate, scaled_frequencies
 
 __all__ = [
+    "EMPTY",
+    "ContiguousCache",
+    "KVCache",
     "Scaled",
     "Scaling",
+    "SlidingCache",
+    "View",
     "attend",
     "attend_grouped",
     "attend_tiled",
@@ -14,5 +21,6 @@ __all__ = [
     "positions_of",
     "rotate",
     "scaled_frequencies",
+    "seen",
     "visible",
 ]
