@@ -3,13 +3,16 @@
 from kvcache.attention.solution import attend, attend_grouped, attend_tiled, visible
 from kvcache.caches import EMPTY, KVCache, View
 from kvcache.caches.solution import ContiguousCache, SlidingCache, seen
+from kvcache.paging.solution import BlockPool, PagedCache, paged_attention, slot_mapping
 from kvcache.rotary import Scaled, Scaling
 from kvcache.rotary.solution import frequencies, positions_of, rotate, scaled_frequencies
 
 __all__ = [
     "EMPTY",
+    "BlockPool",
     "ContiguousCache",
     "KVCache",
+    "PagedCache",
     "Scaled",
     "Scaling",
     "SlidingCache",
@@ -18,9 +21,11 @@ __all__ = [
     "attend_grouped",
     "attend_tiled",
     "frequencies",
+    "paged_attention",
     "positions_of",
     "rotate",
     "scaled_frequencies",
     "seen",
+    "slot_mapping",
     "visible",
 ]
