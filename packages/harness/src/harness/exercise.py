@@ -162,8 +162,9 @@ def listed(module: Path) -> list[str]:
 def bare_mine(arguments: list[str]) -> list[str]:
     """Rewrite a ``--mine`` that names no exercise as ``--mine all``, which every option parser can read."""
     result = []
-    for here, after in zip(arguments, [*arguments[1:], "-"], strict=True):
+    for index, here in enumerate(arguments):
         result.append(here)
+        after = arguments[index + 1] if index + 1 < len(arguments) else "-"
         if here == "--mine" and after.startswith("-"):
             result.append("all")
     return result
@@ -192,7 +193,7 @@ def choose(name: str, mine: str = "") -> ModuleType:
     left = exercise.todos()
     core = [todo for todo in left if todo.level == "core"]
     if core and mine == exercise.short:
-        places = ", ".join(f"{todo.id}" for todo in core)
+        places = ", ".join(map(str, sorted({todo.id for todo in core})))
         msg = f"--mine {mine}: the starter still has core TODO {places} ({exercise.starter})"
         raise ValueError(msg)
     if core:
