@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,9 @@ from transformers import LlamaConfig, LlamaForCausalLM
 import quant
 import quant.int8.solution as int8
 from models import Loaded, load
+from quant import files
 from quant.cli import main
-from quant.report import bits_per_weight, interleaved, measure, megabytes, ratio
+from quant.report import bits_per_weight, correctness, interleaved, make, measure, megabytes, ratio
 
 KEYS = {
     "scheme", "megabytes", "bits_per_weight", "kl", "top1", "accuracy", "perplexity", "cosine_min", "latency_ms",
@@ -126,6 +128,12 @@ def test_the_report_is_one_json_document_and_two_files(tmp_path: Path, tiny: Loa
         (["report", "--mine", "int8"], "--mine int8: the starter still has core TODO"),
         (["report", "--mine", "nothing"], "--mine nothing: quant has no such exercise"),
         (["report", "--out", "file/out"], "[Errno"),
+        (["save", "x.safetensors", "--scheme", "fp32"], "scheme 'fp32' cannot be saved, only int8-dynamic"),
+        (["save", "missing/x.safetensors", "--model", "tinylm"], "cannot write missing/x.safetensors"),
+        (["load", "missing.safetensors"], "no file missing.safetensors"),
+        (["load", "file"], "file was not written by `quant save`"),
+        (["tokens", "--scheme", "rtn9"], "no scheme 'rtn9', only fp32"),
+        (["tokens", "--most", "0"], "most is 0"),
     ],
 )
 def test_mistakes_are_one_line(
@@ -141,6 +149,57 @@ def test_mistakes_are_one_line(
     assert said.err.strip().split("\n")[-1].startswith(f"error: {words}"), said.err
     assert "Traceback" not in said.err
     assert not said.out
+
+
+@pytest.mark.parametrize("scheme", files.SAVED)
+def test_a_saved_model_comes_back(scheme: str, tmp_path: Path) -> None:
+    loaded = load("tinylm")
+    quantized = make(loaded, scheme)
+    path = tmp_path / "model.safetensors"
+    files.save(replace(loaded, model=quantized), scheme, path)
+    again, found = files.load(path)
+    assert found == scheme
+    ids = torch.arange(5, 25)[None]
+    with torch.inference_mode():
+        wanted, got = quantized(input_ids=ids).logits, again.model(input_ids=ids).logits
+    assert torch.equal(wanted, got), "the model that was read answers differently"
+    assert path.stat().st_size < 0.4 * megabytes(loaded.model)
+    assert [each.name for each in tmp_path.iterdir()] == ["model.safetensors"]
+
+
+def test_a_damaged_file_is_refused_and_a_failed_save_leaves_the_old_one(tmp_path: Path) -> None:
+    loaded = load("tinylm")
+    path = tmp_path / "model.safetensors"
+    files.save(replace(loaded, model=make(loaded, "int8-dynamic")), "int8-dynamic", path)
+    whole = path.read_bytes()
+    with pytest.raises(ValueError, match="cannot be saved"):
+        files.save(loaded, "rtn3-g32", path)
+    assert path.read_bytes() == whole
+    for content in (whole[:1000], whole[: len(whole) // 2], b"", b"\x08" + bytes(7) + b"{}      "):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"model\.safetensors"):
+            files.load(path)
+
+
+def test_rounding_costs_more_with_fewer_bits(tiny: Loaded) -> None:
+    rows = {row.scheme: row for row in measure(tiny, ["rtn4-g32", "rtn3-g32", "rtn4-channel"], int8)}
+    assert 0 < (rows["rtn4-g32"].kl or 0) < (rows["rtn3-g32"].kl or 0)
+    assert rows["rtn4-g32"].bits_per_weight == 4 + 20 / 32
+    assert rows["rtn3-g32"].latency_ms is None
+    assert rows["rtn3-g32"].megabytes < rows["rtn4-g32"].megabytes < rows["fp32"].megabytes
+
+
+def test_correctness_is_that_of_the_likeliest_token(tiny: Loaded) -> None:
+    texts = {"a.py": "import os\n" * 60, "b.py": "def f(x):\n    return x\n"}
+    rows = correctness(tiny, {"fp32": tiny.model, "same": tiny.model}, texts, most=100)
+    assert {row["doc"] for row in rows} == set(texts)
+    assert len({row["id"] for row in rows}) == len(rows)
+    assert all(row["fp32"] == row["same"] for row in rows)
+    assert sum(row["doc"] == "a.py" for row in rows) == 100
+    ids = tiny.tokenizer(texts["b.py"], return_tensors="pt")["input_ids"]
+    with torch.inference_mode():
+        wanted = (tiny.model(input_ids=ids[:, :-1]).logits[0].argmax(-1) == ids[0, 1:]).int().tolist()
+    assert [row["fp32"] for row in rows if row["doc"] == "b.py"] == wanted
 
 
 def test_a_model_without_linear_layers(tmp_path: Path) -> None:

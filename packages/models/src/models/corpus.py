@@ -33,18 +33,26 @@ def modules(split: Split) -> list[str]:
 
 
 @cache
+def documents(split: Split) -> dict[str, str]:
+    """Return the text of each file of a split, by its path; files that the running Python lacks are left out.
+
+    Raises ValueError for another split.
+    """
+    root = Path(sysconfig.get_path("stdlib"))
+    return {path: (root / path).read_text("utf-8") for path in modules(split) if (root / path).exists()}
+
+
+@cache
 def corpus(split: Split) -> str:
     """Return the text of a split, read from the running Python; files that it lacks are left out.
 
     The text differs a little from one Python to the next: 7.7 to 7.9 MB. Raises ValueError for another split and
     OSError where the standard library has no source (a frozen or zipped Python).
     """
-    root = Path(sysconfig.get_path("stdlib"))
-    texts = [(root / path).read_text("utf-8") for path in modules(split) if (root / path).exists()]
-    if not texts:
-        msg = f"no source of the standard library in {root}"
+    if not (found := documents(split)):
+        msg = f"no source of the standard library in {sysconfig.get_path('stdlib')}"
         raise OSError(msg)
-    return "\n".join(texts)
+    return "\n".join(found.values())
 
 
 @cache

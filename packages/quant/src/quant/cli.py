@@ -2,7 +2,7 @@
 
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -12,8 +12,9 @@ from rich.console import Console
 from rich.table import Table
 
 from harness.exercise import bare_mine, choose
-from models import load
-from quant.report import BATCH, Row, measure, schemes
+from models import documents, load
+from quant import files
+from quant.report import BATCH, Row, correctness, judge, make, measure, megabytes, schemes
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 WIDTH = None if sys.stdout.isatty() else 100
@@ -22,7 +23,7 @@ console, stderr = Console(width=WIDTH), Console(stderr=True)
 ModelOption = Annotated[str, typer.Option(help="tinylm, minilm, a folder, or an id of the Hugging Face hub")]
 SchemesOption = Annotated[str, typer.Option(help="names with commas between them; fp32 is always measured")]
 MineOption = Annotated[str, typer.Option(help="run your starters where they are solved; or the name of one exercise")]
-ALL = "int8-dynamic,int8-static"
+ALL = "int8-dynamic,int8-static,rtn4-g32,rtn3-g32"
 LANGUAGE = {"kl": "KL, nats", "top1": "top-1 kept", "accuracy": "accuracy", "perplexity": "perplexity"}
 ENCODER = {"cosine_min": "min cosine", "top10": "top-10 kept"}
 
@@ -67,6 +68,63 @@ def report(
     stderr.print(f"report: {out / 'tradeoff.svg'}   {out / 'report.json'}", highlight=False, soft_wrap=True)
 
 
+@app.command()
+def save(
+    file: Annotated[Path, typer.Argument(help="the safetensors file to write")],
+    model: ModelOption = "minilm",
+    scheme: Annotated[str, typer.Option(help="int8-dynamic or int8-static")] = "int8-dynamic",
+) -> None:
+    """Quantize a model and write it into one safetensors file."""
+    if scheme not in files.SAVED:
+        msg = f"scheme {scheme!r} cannot be saved, only {', '.join(files.SAVED)}"
+        raise ValueError(msg)
+    loaded = load(model)
+    before = megabytes(loaded.model) / 1e6
+    with stderr.status(f"quantizing {model}"):
+        quantized = make(loaded, scheme)
+    files.save(replace(loaded, model=quantized), scheme, file)
+    after = file.stat().st_size / 1e6
+    console.print(f"{file}: {model} in {scheme}, {after:.1f} MB, {before:.1f} MB in fp32", highlight=False)
+
+
+@app.command("load")
+def read(file: Annotated[Path, typer.Argument(help="a file of `quant save`")]) -> None:
+    """Read a file of `quant save` and compare it with its float model."""
+    with stderr.status(f"reading {file}"):
+        loaded, scheme = files.load(file)
+        original = load(loaded.name)
+        quality = judge(original, loaded.model)
+    words = ", ".join(f"{name} {value:.4f}" for name, value in quality.items() if value is not None)
+    console.print(f"{file}: {loaded.name} in {scheme}: {words}", highlight=False)
+
+
+@app.command()
+def tokens(
+    model: ModelOption = "tinylm",
+    scheme: Annotated[str, typer.Option(help="what is compared with fp32")] = "rtn3-g32",
+    most: Annotated[int, typer.Option(help="tokens of each file, from its beginning")] = 256,
+    out: Annotated[Path, typer.Option(help="folder of fp32.jsonl and SCHEME.jsonl")] = Path(),
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON document, write no files")] = False,  # noqa: FBT002
+) -> None:
+    """Write whether each held-out token is predicted right, in fp32 and in a scheme, clustered by file."""
+    if most < 1:
+        msg = f"most is {most}, must be at least 1"
+        raise ValueError(msg)
+    loaded = load(model)
+    with stderr.status(f"reading {model} and {scheme}"):
+        quantized = make(loaded, scheme)
+        rows = correctness(loaded, {"fp32": loaded.model, scheme: quantized}, documents("heldout"), most)
+    if as_json:
+        sys.stdout.write(json.dumps({"model": model, "scheme": scheme, "rows": rows}) + "\n")
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    for name in ("fp32", scheme):
+        lines = "".join(json.dumps({"id": r["id"], "doc": r["doc"], "correct": r[name]}) + "\n" for r in rows)
+        write(out / f"{name}.jsonl", lines.encode())
+        share = sum(row[name] for row in rows) / len(rows)
+        console.print(f"{out / name}.jsonl: {share:.4f} of {len(rows)} tokens right", highlight=False)
+
+
 def title(name: str, model: torch.nn.Module) -> str:
     """Say what was measured where."""
     device = next(model.parameters()).device.type
@@ -87,8 +145,8 @@ def table(rows: list[Row]) -> Table:
     for row in rows:
         values = [f"{getattr(row, name):.4f}" for name in quality]
         size = [f"{row.megabytes:.1f}", f"{row.bits_per_weight:.2f}"]
-        times = [f"{row.latency_ms:.2f}", f"{row.speedup_single:.2f}", f"{row.batch_ms:.1f}", f"{row.speedup:.2f}"]
-        found.add_row(row.scheme, *size, *values, *times)
+        times = (row.latency_ms, row.speedup_single, row.batch_ms, row.speedup)
+        found.add_row(row.scheme, *size, *values, *("-" if value is None else f"{value:.2f}" for value in times))
     return found
 
 
@@ -100,9 +158,9 @@ def picture(rows: list[Row], heading: str, path: Path) -> None:
     lost = [(row.kl or 0.0) if language else 1 - (row.cosine_min or 0.0) for row in rows]
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     axes = figure.add_subplot()
-    axes.scatter([row.megabytes for row in rows], lost, s=[160 * row.speedup for row in rows], alpha=0.6)
+    axes.scatter([row.megabytes for row in rows], lost, s=[160 * (row.speedup or 0.5) for row in rows], alpha=0.6)
     for row, value in zip(rows, lost, strict=True):
-        words = f"{row.scheme}\n{row.speedup:.2f}x"
+        words = f"{row.scheme}\n{row.speedup:.2f}x" if row.speedup else f"{row.scheme}\nnot timed"
         axes.annotate(words, (row.megabytes, value), xytext=(0, 14), textcoords="offset points", ha="center")
     axes.set(title=heading, xlabel="megabytes", ylabel="KL to fp32, nats per token" if language else "1 - worst cosine")
     axes.margins(0.2, 0.3)

@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -15,12 +16,16 @@ from torch.nn import functional as F
 
 from models import Loaded, corpus, sentences
 from models.train import encode
+from quant.affine.solution import choose_qparams, dequantize, quantize
 from quant.int8 import Policy
+from quant.int8 import solution as int8_solution
+from quant.packing.solution import bits_per_weight as packed_bits
 
 WINDOWS = 24  # of held-out text that a language model is judged on
 CALIBRATION = 4  # batches that static ranges are taken from, none of them judged
 ROUNDS = 15  # of the interleaved timing
 BATCH = 32  # sentences
+ROUNDED = {"rtn4-g32": (4, 32), "rtn3-g32": (3, 32), "rtn4-channel": (4, 1 << 30)}  # bits and columns of a group
 
 Tokens = Mapping[str, Tensor]
 Report = Callable[[str], None]
@@ -34,7 +39,8 @@ class Row:
     scales. ``kl`` is nats per token from float32, ``top1`` how often both name the same next token, ``accuracy`` how
     often that is the true one. ``cosine_min`` is the worst sentence's similarity to its float32 embedding, ``top10``
     how many of a sentence's ten nearest neighbours stay. ``latency_ms`` is one token or one sentence, ``batch_ms`` a
-    window of tokens or one of 32 sentences; the speed-ups are medians of interleaved rounds.
+    window of tokens or one of 32 sentences; the speed-ups are medians of interleaved rounds. A scheme whose weights
+    are only rounded is not timed, and its size is what packed codes, 16-bit scales and zero points would take.
     """
 
     scheme: str
@@ -46,10 +52,10 @@ class Row:
     perplexity: float | None
     cosine_min: float | None
     top10: float | None
-    latency_ms: float
-    batch_ms: float
-    speedup_single: float
-    speedup: float
+    latency_ms: float | None
+    batch_ms: float | None
+    speedup_single: float | None
+    speedup: float | None
 
 
 def schemes(int8: ModuleType) -> dict[str, Callable[[nn.Module, list[Tokens]], nn.Module]]:
@@ -59,11 +65,31 @@ def schemes(int8: ModuleType) -> dict[str, Callable[[nn.Module, list[Tokens]], n
         done: nn.Module = int8.quantize_model(model, Policy(activations="static"), int8.calibrate(model, batches))
         return done
 
+    rounded = {name: partial(round_weights, bits=bits, group=group) for name, (bits, group) in ROUNDED.items()}
     return {
         "fp32": lambda model, _batches: model,
         "int8-dynamic": lambda model, _batches: int8.quantize_model(model, Policy()),
         "int8-static": static,
+        **rounded,
     }
+
+
+def round_weights(model: nn.Module, _batches: list[Tokens], *, bits: int, group: int) -> nn.Module:
+    """Round every linear weight that is not shared with an embedding to its nearest code, in place; it stays float32.
+
+    What plain rounding to so few bits costs in quality; no kernel here computes with such codes.
+    """
+    for layer in _rounded_layers(model).values():
+        qparams = choose_qparams(layer.weight.data, bits, False, group)  # noqa: FBT003
+        layer.weight.data = dequantize(quantize(layer.weight.data, qparams), qparams).to(layer.weight.dtype)
+    return model
+
+
+def _rounded_layers(model: nn.Module) -> dict[str, nn.Linear]:
+    """Return the linear layers whose weight is not also an embedding's."""
+    tied = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    named = model.named_modules()
+    return {name: m for name, m in named if isinstance(m, nn.Linear) and id(m.weight) not in tied}
 
 
 def measure(
@@ -85,28 +111,63 @@ def measure(
         models[name] = known[name](copy.deepcopy(loaded.model), held_back)
     reference = models["fp32"]
     compare = _compare_language if loaded.generates else _compare_embeddings
-    quality = {}
+    quality: dict[str, dict[str, Any]] = {}
     for name, model in models.items():
         report(f"judging: {name}")
         quality[name] = compare(reference, model, judged)
     report("timing, interleaved")
     one = {key: value[:1, :1] if loaded.generates else value[:1] for key, value in judged[0].items()}
     batch = {key: value[:1] for key, value in judged[0].items()} if loaded.generates else judged[len(judged) // 2]
-    single, many = interleaved(models, one, ROUNDS * 4), interleaved(models, batch, ROUNDS)
+    timed = {name: model for name, model in models.items() if name not in ROUNDED}
+    single, many = interleaved(timed, one, ROUNDS * 4), interleaved(timed, batch, ROUNDS)
     linear = {n: m.weight.numel() for n, m in reference.named_modules() if isinstance(m, nn.Linear)}
     return [
         Row(
             name,
-            megabytes(model) / 1e6,
-            bits_per_weight(model, linear),
+            *(_packed_size(model, *ROUNDED[name]) if name in ROUNDED else _size(model, linear)),
             **quality[name],
-            latency_ms=statistics.median(single[name]) * 1e3,
-            batch_ms=statistics.median(many[name]) * 1e3,
-            speedup_single=ratio(single["fp32"], single[name]),
-            speedup=ratio(many["fp32"], many[name]),
+            latency_ms=statistics.median(single[name]) * 1e3 if name in timed else None,
+            batch_ms=statistics.median(many[name]) * 1e3 if name in timed else None,
+            speedup_single=ratio(single["fp32"], single[name]) if name in timed else None,
+            speedup=ratio(many["fp32"], many[name]) if name in timed else None,
         )
         for name, model in models.items()
     ]
+
+
+def _size(model: nn.Module, linear: Mapping[str, int]) -> tuple[float, float]:
+    """Return megabytes and bits per weight of a model as it is."""
+    return megabytes(model) / 1e6, bits_per_weight(model, linear)
+
+
+def _packed_size(model: nn.Module, bits: int, group: int) -> tuple[float, float]:
+    """Return the megabytes and bits per weight that rounded weights would take once packed."""
+    layers = _rounded_layers(model).values()
+    weights = sum(layer.weight.numel() for layer in layers)
+    held = 0.0
+    for layer in layers:
+        rows, cols = layer.weight.shape
+        held += rows * cols * packed_bits(rows, cols, bits, group, 16, bits)
+    return (megabytes(model) - 4 * weights + held / 8) / 1e6, held / weights
+
+
+def make(loaded: Loaded, scheme: str) -> nn.Module:
+    """Return a quantized copy of a model, its static ranges taken from the embedded text.
+
+    Raises ValueError for an unknown scheme.
+    """
+    known = schemes(int8_solution)
+    if scheme not in known:
+        msg = f"no scheme {scheme!r}, only {', '.join(known)}"
+        raise ValueError(msg)
+    _, held_back = _language(loaded, None) if loaded.generates else _sentences(loaded, None)
+    return known[scheme](copy.deepcopy(loaded.model), held_back)
+
+
+def judge(loaded: Loaded, model: nn.Module) -> dict[str, float | None]:
+    """Compare a quantized model with the float one it came from, on the embedded text."""
+    judged, _ = _language(loaded, None) if loaded.generates else _sentences(loaded, None)
+    return (_compare_language if loaded.generates else _compare_embeddings)(loaded.model, model, judged)
 
 
 def megabytes(model: nn.Module) -> int:
@@ -223,3 +284,31 @@ def _nearest(vectors: Tensor) -> Tensor:
     """Return the ten nearest others of each vector, (vectors, 10)."""
     similar = vectors @ vectors.T
     return similar.fill_diagonal_(-1).topk(10, dim=1).indices
+
+
+@torch.inference_mode()
+def correctness(
+    loaded: Loaded, models: Mapping[str, nn.Module], documents: Mapping[str, str], most: int
+) -> list[dict[str, Any]]:
+    """Return for tokens of each document whether each model's likeliest next token is the true one.
+
+    A row has ``id`` ("document:position"), ``doc``, and 0 or 1 for each of ``models``; at most ``most`` tokens of a
+    document, from its beginning, each predicted from all before it in the window. Raises ValueError for an encoder.
+    """
+    if not loaded.generates:
+        msg = f"{loaded.name} is an encoder: it predicts no tokens"
+        raise ValueError(msg)
+    window = int(loaded.model.config.max_position_embeddings)
+    rows: list[dict[str, Any]] = []
+    for name, text in documents.items():
+        tokens = encode(loaded.tokenizer, text)[: most + 1].to(loaded.model.device)
+        for start in range(0, len(tokens) - 1, window):
+            part = tokens[start : start + window + 1]
+            right = {
+                key: (model(input_ids=part[None, :-1], use_cache=False).logits[0].argmax(-1) == part[1:]).int().tolist()
+                for key, model in models.items()
+            }
+            for offset in range(len(part) - 1):
+                here = {key: values[offset] for key, values in right.items()}
+                rows.append({"id": f"{name}:{start + offset + 1}", "doc": name, **here})
+    return rows
