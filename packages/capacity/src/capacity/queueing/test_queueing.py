@@ -134,6 +134,7 @@ def test_equal_services_wait_half(impl: ModuleType) -> None:
     near("M/M/1", impl.wait_mean_general(1, 0.8, 1.0, 1.0), 4.0)
     near("M/D/1", impl.wait_mean_general(1, 0.8, 1.0, 0.0), 2.0)
     near("M/M/4", impl.wait_mean_general(4, 2.8, 1.0, 1.0), exact(4, Fraction(14, 5)) / 1.2)
+    near("outliers, standard deviation twice the mean", impl.wait_mean_general(1, 0.8, 1.0, 4.0), 10.0)
     near("bursts", impl.wait_mean_general(1, 0.8, 1.0, 1.0, 3.0), 8.0)
     assert impl.wait_mean_general(1, 1.0, 1.0, 0.0) == inf
 
