@@ -1,8 +1,10 @@
 """Attention with a KV cache: the solutions of the exercises, as a library."""
 
+from kvcache.adapter import TransformersCache
 from kvcache.attention.solution import attend, attend_grouped, attend_tiled, visible
 from kvcache.caches import EMPTY, KVCache, View
 from kvcache.caches.solution import ContiguousCache, SlidingCache, seen
+from kvcache.decoder import Config, Decoder
 from kvcache.paging.solution import BlockPool, PagedCache, paged_attention, slot_mapping
 from kvcache.rotary import Scaled, Scaling
 from kvcache.rotary.solution import frequencies, positions_of, rotate, scaled_frequencies
@@ -10,12 +12,15 @@ from kvcache.rotary.solution import frequencies, positions_of, rotate, scaled_fr
 __all__ = [
     "EMPTY",
     "BlockPool",
+    "Config",
     "ContiguousCache",
+    "Decoder",
     "KVCache",
     "PagedCache",
     "Scaled",
     "Scaling",
     "SlidingCache",
+    "TransformersCache",
     "View",
     "attend",
     "attend_grouped",

@@ -1,0 +1,258 @@
+"""Generate text over the caches, say what a cache takes, and set the caches beside transformers'."""
+
+import json
+import os
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from transformers import AutoConfig
+
+import models
+from harness.exercise import bare_mine, choose
+from kvcache.caches import KVCache
+from kvcache.decoder import Config, Decoder
+from kvcache.race import MakeCache, race, read_bandwidth
+from models.load import NAMES, folder_of
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+WIDTH = None if sys.stdout.isatty() else 100
+console, stderr = Console(width=WIDTH), Console(stderr=True)
+PROMPT = "def parse(text):\n    "
+KINDS = ("contiguous", "sliding", "paged")
+BLOCK = 16
+
+ModelOption = Annotated[str, typer.Option(help="tinylm, a folder, or an id of the Hugging Face hub (Llama family)")]
+MineOption = Annotated[str, typer.Option(help="run your starters where they are solved; or the name of one exercise")]
+JsonOption = Annotated[bool, typer.Option("--json", help="one JSON document on stdout")]
+
+
+@app.callback(invoke_without_command=True)
+def demonstrate(context: typer.Context, mine: MineOption = "") -> None:
+    """Attention with a KV cache. Without a command: generate with tinylm, size its cache, compare the caches."""
+    if context.invoked_subcommand is None:
+        generate(mine=mine)
+        memory()
+        compare(mine=mine)
+
+
+@app.command()
+def generate(
+    model: ModelOption = "tinylm",
+    cache: Annotated[str, typer.Option(help=f"one of {', '.join(KINDS)}")] = "contiguous",
+    prompt: Annotated[str, typer.Option(help="the text to go on from")] = PROMPT,
+    tokens: Annotated[int, typer.Option(help="how many tokens to generate")] = 64,
+    window: Annotated[int, typer.Option(help="latest positions that a sliding cache keeps")] = 128,
+    sinks: Annotated[int, typer.Option(help="first positions that a sliding cache keeps")] = 4,
+    int8: Annotated[bool, typer.Option("--int8", help="int8 weights")] = False,  # noqa: FBT002
+    mine: MineOption = "",
+) -> None:
+    """Stream greedy text and close with tokens per second, the cache's bytes and the share of the bandwidth bound."""
+    if tokens < 1:
+        msg = f"--tokens {tokens}: at least 1"
+        raise ValueError(msg)
+    loaded = load(model)
+    decoder = Decoder.from_model(loaded.model, int8=int8)
+    ids = torch.tensor([loaded.tokenizer(prompt)["input_ids"]], dtype=torch.int64)
+    held = make(cache, mine, window, sinks)(decoder, ids.shape[1] + tokens)
+    logits = decoder.prefill(ids, held)
+    console.out(prompt, end="", highlight=False)
+    found: list[int] = []
+    shown, start = "", time.perf_counter()
+    for step in range(tokens):
+        found.append(int(logits.argmax()))
+        text = loaded.tokenizer.decode(found)
+        if not text.endswith("\N{REPLACEMENT CHARACTER}"):  # half a character: wait for its other bytes
+            console.out(text[len(shown) :], end="", highlight=False)
+            shown = text
+        if step + 1 < tokens:
+            logits = decoder.forward(torch.tensor([[found[-1]]]), held)
+    seconds = (time.perf_counter() - start) / max(tokens - 1, 1)
+    per_token = decoder.config.bytes_per_token(decoder.dtype.itemsize)
+    read = decoder.nbytes + min(held.nbytes, per_token * held.length)
+    bound = read / read_bandwidth()
+    console.out("")
+    stderr.print(
+        f"{1 / seconds:.0f} tokens/s, {held.nbytes / 1e6:.2f} MB of cache ({per_token * held.length / 1e6:.2f} MB for"
+        f" all {held.length} positions in full precision), {bound / seconds:.0%} of the bound by reading"
+        f" {read / 1e6:.1f} MB a token",
+        highlight=False,
+    )
+
+
+@app.command()
+def memory(
+    model: ModelOption = "tinylm",
+    context: Annotated[int, typer.Option(help="positions of a request")] = 512,
+    batch: Annotated[int, typer.Option(help="requests at once")] = 8,
+    gigabytes: Annotated[float, typer.Option(help="memory of the device, 1e9 bytes")] = 80.0,
+    bits: Annotated[int, typer.Option(help="bits of a cached number")] = 16,
+    weight_bits: Annotated[int, typer.Option(help="bits of a weight")] = 16,
+    as_json: JsonOption = False,  # noqa: FBT002
+) -> None:
+    """Answer the interview question from a config alone: bytes per token, and how many requests fit."""
+    for name, value in (("--context", context), ("--batch", batch), ("--gigabytes", gigabytes), ("--bits", bits)):
+        if value <= 0:
+            msg = f"{name} {value}: must be positive"
+            raise ValueError(msg)
+    config = read_config(model)
+    per_token = 2 * config.layers * config.kv_heads * config.head_dim * bits / 8
+    weights = config.parameters * weight_bits / 8
+    fits = max(0, int((gigabytes * 1e9 - weights) // (per_token * context)))
+    facts = {
+        "model": model,
+        "parameters": config.parameters,
+        "weight_bytes": weights,
+        "bytes_per_token": per_token,
+        "bytes_per_request": per_token * context,
+        "bytes_of_batch": per_token * context * batch,
+        "batch_fits": batch <= fits,
+        "requests_that_fit": fits,
+    }
+    if as_json:
+        typer.echo(json.dumps(facts))
+        return
+    formula = f"2 x {config.layers} layers x {config.kv_heads} heads x {config.head_dim} x {bits} bits"
+    table = Table("", "bytes", "how", title=f"{model}: {config.parameters / 1e6:.1f} M parameters")
+    table.add_row("a token", f"{per_token:,.0f}", formula)
+    table.add_row("a request", f"{per_token * context:,.0f}", f"x {context} positions")
+    table.add_row("the batch", f"{per_token * context * batch:,.0f}", f"x {batch} requests")
+    table.add_row("weights", f"{weights:,.0f}", f"{weight_bits} bits each")
+    table.add_row("fit", f"{fits:,} requests", f"({gigabytes:g} GB - weights) / a request; activations not counted")
+    console.print(table)
+
+
+@app.command()
+def compare(
+    model: ModelOption = "tinylm",
+    contexts: Annotated[str, typer.Option(help="lengths of the prompt, with commas between them")] = "64,192,384",
+    tokens: Annotated[int, typer.Option(help="how many tokens to generate after each")] = 64,
+    rounds: Annotated[int, typer.Option(help="interleaved rounds")] = 5,
+    out: Annotated[Path, typer.Option(help="the picture")] = Path("kvcache-compare.png"),
+    as_json: JsonOption = False,  # noqa: FBT002
+    mine: MineOption = "",
+) -> None:
+    """Race our caches and transformers' over context length; table and picture, tokens compared."""
+    lengths = [int(part) for part in contexts.split(",") if part.strip().isdigit()]
+    if len(lengths) != len(contexts.split(",")) or min(lengths) < 1 or tokens < 1 or rounds < 1:
+        msg = f"--contexts {contexts} --tokens {tokens} --rounds {rounds}: positive numbers are wanted"
+        raise ValueError(msg)
+    loaded = load(model)
+    plain, small = Decoder.from_model(loaded.model), Decoder.from_model(loaded.model, int8=True)
+    if max(lengths) + tokens > plain.config.positions:
+        msg = f"--contexts {contexts} and {tokens} tokens go beyond the model's limit of {plain.config.positions}"
+        raise ValueError(msg)
+    ours = {
+        "contiguous": (plain, make("contiguous", mine)),
+        "paged": (plain, make("paged", mine)),
+        "contiguous, int8 weights": (small, make("contiguous", mine)),
+    }
+    text = loaded.tokenizer(models.corpus("heldout")[:20_000])["input_ids"]
+    results = {}
+    progress = track(lengths, "context", console=stderr, transient=True)
+    for length in progress:
+        prompt = torch.tensor([text[:length]])
+        results[length] = race(loaded.model, ours, prompt, tokens, rounds)
+    last = results[lengths[-1]]
+    if as_json:
+        typer.echo(json.dumps({"rows": [asdict(row) for row in last]}))
+        return
+    title = f"{model}, {lengths[-1]} + {tokens} tokens, fp32, cpu, {torch.get_num_threads()} threads"
+    table = Table("cache", "tokens/s", "vs generate (quartiles)", "cache MB", "same tokens", title=title)
+    for row in last:
+        low, high = row.ratio_quartiles
+        ratio = f"{row.ratio_to_generate:.2f}x [{low:.2f}, {high:.2f}]"
+        same = "yes" if row.tokens_equal else "no"
+        table.add_row(row.name, f"{row.tokens_per_second:.0f}", ratio, f"{row.cache_bytes / 1e6:.2f}", same)
+    console.print(table)
+    draw(results, out)
+    console.print(f"picture: {out}", highlight=False)
+
+
+def draw(results: dict[int, Any], out: Path) -> None:
+    """Draw tokens per second over context length, one line for each way; written whole or not at all."""
+    import matplotlib as mpl  # noqa: PLC0415 - a second of import, only for the picture
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt  # noqa: PLC0415
+
+    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    for index, first in enumerate(next(iter(results.values()))):
+        speeds = [rows[index].tokens_per_second for rows in results.values()]
+        axes.plot(list(results), speeds, marker="o", label=first.name)
+    axes.set_xlabel("prompt, tokens")
+    axes.set_ylabel("tokens per second")
+    axes.set_ylim(bottom=0)
+    axes.legend()
+    temporary = out.with_suffix(".tmp.png")
+    figure.savefig(temporary, dpi=120)
+    plt.close(figure)
+    temporary.replace(out)
+
+
+def load(model: str) -> Any:  # noqa: ANN401 - transformers' models are untyped
+    """Load a causal language model; ValueError for an encoder."""
+    loaded = models.load(model)
+    if not loaded.generates:
+        msg = f"{model} is an encoder: nothing to generate"
+        raise ValueError(msg)
+    return loaded
+
+
+def read_config(model: str) -> Config:
+    """Read a model's config without its weights."""
+    folder = str(folder_of(model)) if model in NAMES else model
+    try:
+        return Config.read(AutoConfig.from_pretrained(folder).to_dict())
+    except OSError as error:
+        msg = f"no model at '{model}': not a folder, not tinylm, and not to be had from the hub"
+        raise ValueError(msg) from error
+
+
+def make(kind: str, mine: str = "", window: int = 128, sinks: int = 4) -> MakeCache:
+    """Return what makes a cache for a decoder and a number of positions; ValueError for an unknown kind."""
+    if kind not in KINDS:
+        msg = f"--cache {kind}: one of {', '.join(KINDS)} is wanted"
+        raise ValueError(msg)
+    module = choose("kvcache.paging" if kind == "paged" else "kvcache.caches", mine)
+
+    def build(decoder: Decoder, positions: int) -> KVCache:
+        c = decoder.config
+        shape = (c.layers, 1, c.kv_heads, c.head_dim)
+        if kind == "contiguous":
+            cache = module.ContiguousCache(*shape, positions, decoder.dtype, decoder.device)
+        elif kind == "sliding":
+            cache = module.SlidingCache(*shape, window, sinks, decoder.dtype, decoder.device)
+        else:
+            cache = module.PagedCache(*shape, -(-positions // BLOCK), BLOCK, decoder.dtype, decoder.device)
+        result: KVCache = cache
+        return result
+
+    return build
+
+
+def main() -> None:
+    """Run the tool; what the user can repair is one line on stderr."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    try:
+        app(args=bare_mine(sys.argv[1:]), standalone_mode=False)
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        first = str(error).strip().split("\n")[0]
+        sys.stderr.write(f"error: {first}\n")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except (typer.Abort, typer.Exit):
+        sys.exit(1)
+    except Exception as error:
+        if type(error).__module__.split(".")[0] not in {"click", "typer"}:
+            raise
+        sys.stderr.write(f"error: {getattr(error, 'message', error)}\n")
+        sys.exit(2)

@@ -1,0 +1,404 @@
+"""A Llama-family decoder over this package's caches: any Hugging Face Llama checkpoint, prefill in chunks, decode."""
+
+import json
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from safetensors import safe_open
+from torch import Tensor
+
+from kvcache.caches import EMPTY, KVCache, View
+from kvcache.caches.solution import ContiguousCache, SlidingCache, seen
+from kvcache.rotary import Scaling
+from kvcache.rotary.solution import frequencies, scaled_frequencies, tables, turn
+
+TILE = 4  # rows of a linear map and queries of an attention in deterministic mode: every call has the same shape
+WIDTH = 512  # keys of an attention in deterministic mode come in multiples of this, the rest masked
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The sizes of a Llama-family model."""
+
+    layers: int
+    hidden: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    intermediate: int
+    vocabulary: int
+    positions: int  # the longest context it was trained for
+    eps: float
+    base: float
+    scaling: Scaling | None
+    tied: bool
+
+    @classmethod
+    def read(cls, given: dict[str, Any]) -> "Config":
+        """Read a ``config.json``; ValueError for another architecture than Llama's or another rotary scaling."""
+        if given.get("model_type") != "llama":
+            found = given.get("architectures") or given.get("model_type")
+            msg = f"unknown architecture {found}: only Llama's (LlamaForCausalLM) is built here"
+            raise ValueError(msg)
+        if given.get("attention_bias") or given.get("mlp_bias"):
+            msg = "a Llama with biases in its linear maps is not built here"
+            raise ValueError(msg)
+        rope = given.get("rope_parameters") or given.get("rope_scaling") or {}
+        kind = rope.get("rope_type", rope.get("type", "default"))
+        if kind not in ("default", "linear", "yarn", "llama3"):
+            msg = f"rotary scaling {kind!r} is not one of default, linear, yarn, llama3"
+            raise ValueError(msg)
+        original = rope.get("original_max_position_embeddings", given["max_position_embeddings"])
+        ends = ("low_freq_factor", "high_freq_factor") if kind == "llama3" else ("beta_slow", "beta_fast")
+        ramp = (rope.get(ends[0]) or 1.0, rope.get(ends[1]) or 32.0)
+        heads = given["num_attention_heads"]
+        return cls(
+            layers=given["num_hidden_layers"],
+            hidden=given["hidden_size"],
+            heads=heads,
+            kv_heads=given.get("num_key_value_heads") or heads,
+            head_dim=given.get("head_dim") or given["hidden_size"] // heads,
+            intermediate=given["intermediate_size"],
+            vocabulary=given["vocab_size"],
+            positions=given["max_position_embeddings"],
+            eps=given["rms_norm_eps"],
+            base=rope.get("rope_theta", given.get("rope_theta", 10000.0)),
+            scaling=None if kind == "default" else Scaling(kind, rope["factor"], original, *ramp),
+            tied=bool(given.get("tie_word_embeddings")),
+        )
+
+    def bytes_per_token(self, itemsize: int) -> int:
+        """Return the bytes of cached keys and values for one position of one request."""
+        return 2 * self.layers * self.kv_heads * self.head_dim * itemsize
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers the weights are."""
+        attention = self.hidden * self.head_dim * (2 * self.heads + 2 * self.kv_heads)
+        layer = attention + 3 * self.hidden * self.intermediate + 2 * self.hidden
+        return self.layers * layer + self.vocabulary * self.hidden * (1 if self.tied else 2) + self.hidden
+
+
+class Linear:
+    """A linear map without bias."""
+
+    def __init__(self, *weights: Tensor) -> None:
+        """Stack ``weights``, each (out, in), so that one product serves them all."""
+        self.weight = torch.cat(weights) if len(weights) > 1 else weights[0]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Map (rows, in) to (rows, out)."""
+        return F.linear(x, self.weight)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that a step reads."""
+        return self.weight.nbytes
+
+
+class FixedLinear(Linear):
+    """Every product has TILE rows, so that a row's result does not depend on its company."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Map (rows, in) to (rows, out)."""
+        rows = x.shape[0]
+        padded = F.pad(x, (0, 0, 0, -rows % TILE))
+        return torch.cat([F.linear(tile, self.weight) for tile in padded.split(TILE)])[:rows]
+
+
+class Int8Linear(Linear):
+    """Weights int8 with a scale for each output channel, activations quantized for each call (fbgemm; CPU only)."""
+
+    def __init__(self, *weights: Tensor) -> None:
+        """Quantize the stacked ``weights`` symmetrically."""
+        weight = torch.cat(weights).float()
+        scale = (weight.abs().amax(1) / 127).clamp(min=torch.finfo(torch.float32).tiny)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # deprecated as an interface; fbgemm takes its weights in no other form
+            codes = torch.quantize_per_channel(weight, scale.double(), torch.zeros_like(scale).long(), 0, torch.qint8)
+        self.packed = torch.ops.quantized.linear_prepack(codes, None)
+        self._nbytes = weight.numel() + 4 * len(scale)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Map (rows, in) to (rows, out)."""
+        # reduce_range keeps 7 bits of the activations: without it two int8 products may overflow int16 before AVX-512.
+        out: Tensor = torch.ops.quantized.linear_dynamic(x.contiguous(), self.packed, reduce_range=True)
+        return out
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that a step reads."""
+        return self._nbytes
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """The weights of one layer; queries, keys and values are one map, gate and up another."""
+
+    attention_norm: Tensor
+    qkv: Linear
+    out: Linear
+    mlp_norm: Tensor
+    gate_up: Linear
+    down: Linear
+
+
+class Decoder:
+    """A Llama-family decoder.
+
+    ``weights`` are named as in a Hugging Face checkpoint. With ``int8`` the linear maps are Int8Linear (CPU, fp32).
+    With ``deterministic`` a request's logits are the same bits alone, in a batch, in chunks and after a prefix hit.
+    """
+
+    def __init__(
+        self, config: Config, weights: dict[str, Tensor], *, int8: bool = False, deterministic: bool = False
+    ) -> None:
+        """Stack the weights; ValueError where one is missing, or where both options are asked for."""
+        if int8 and deterministic:
+            msg = "int8 and deterministic exclude each other: activations are quantized for each call as a whole"
+            raise ValueError(msg)
+        kind = Int8Linear if int8 else FixedLinear if deterministic else Linear
+        self.config, self.deterministic = config, deterministic
+
+        def get(name: str) -> Tensor:
+            if name not in weights:
+                msg = f"the checkpoint has no {name}"
+                raise ValueError(msg)
+            return weights[name].detach()
+
+        self.embedding = get("model.embed_tokens.weight")
+        self.blocks = []
+        for i in range(config.layers):
+            at = f"model.layers.{i}"
+            q, k, v, out = (get(f"{at}.self_attn.{name}_proj.weight") for name in "qkvo")
+            gate, up, down = (get(f"{at}.mlp.{name}_proj.weight") for name in ("gate", "up", "down"))
+            norms = get(f"{at}.input_layernorm.weight"), get(f"{at}.post_attention_layernorm.weight")
+            self.blocks.append(Block(norms[0], kind(q, k, v), kind(out), norms[1], kind(gate, up), kind(down)))
+        self.norm = get("model.norm.weight")
+        self.head = kind(self.embedding if config.tied else get("lm_head.weight"))
+        self._frequencies, self._attention = frequencies(config.head_dim, config.base), 1.0
+        if config.scaling is not None:
+            scaled = scaled_frequencies(config.head_dim, config.base, config.scaling)
+            self._frequencies, self._attention = scaled.frequencies, scaled.attention
+
+    @classmethod
+    def from_model(cls, model: Any, *, int8: bool = False, deterministic: bool = False) -> "Decoder":  # noqa: ANN401
+        """Take over the weights of a transformers model, sharing what is not stacked."""
+        return cls(Config.read(model.config.to_dict()), model.state_dict(), int8=int8, deterministic=deterministic)
+
+    @classmethod
+    def load(
+        cls, folder: str | Path, dtype: torch.dtype = torch.float32, *, int8: bool = False, deterministic: bool = False
+    ) -> "Decoder":
+        """Read ``config.json`` and the safetensors files of a folder; ValueError where there are none."""
+        folder = Path(folder)
+        files = sorted(folder.glob("*.safetensors"))
+        if not (folder / "config.json").is_file() or not files:
+            msg = f"no Llama checkpoint in '{folder}': config.json and *.safetensors are wanted"
+            raise ValueError(msg)
+        config = Config.read(json.loads((folder / "config.json").read_text("utf-8")))
+        weights: dict[str, Tensor] = {}
+        for file in files:
+            with safe_open(file, framework="pt") as tensors:
+                weights |= {name: tensors.get_tensor(name).to(dtype) for name in tensors.keys()}  # noqa: SIM118
+        return cls(config, weights, int8=int8, deterministic=deterministic)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of activations and caches."""
+        return self.embedding.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.embedding.device
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of weights that a step reads: everything but the embedding of a tied model, whose head is read."""
+        linears = [linear for b in self.blocks for linear in (b.qkv, b.out, b.gate_up, b.down)]
+        return self.head.nbytes + sum(linear.nbytes for linear in linears)
+
+    def contiguous(self, capacity: int, batch: int = 1) -> ContiguousCache:
+        """Return a cache of ``capacity`` positions that fits this model."""
+        c = self.config
+        capacity += -capacity % WIDTH if self.deterministic else 0
+        return ContiguousCache(c.layers, batch, c.kv_heads, c.head_dim, capacity, self.dtype, self.device)
+
+    def forward(self, tokens: Tensor, cache: KVCache, *, every: bool = False) -> Tensor:
+        """Append ``tokens``, (batch, q_len) int64, and return the logits of the last, (batch, vocabulary).
+
+        With ``every`` those of all, (batch, q_len, vocabulary). Raises ValueError for tokens outside the vocabulary
+        or no tokens, for a text longer than the model's limit, and for whatever the cache refuses.
+        """
+        if tokens.ndim != 2 or not tokens.numel():  # noqa: PLR2004
+            msg = f"tokens have shape {tuple(tokens.shape)}, must be (batch, q_len) with something in it"
+            raise ValueError(msg)
+        logits = self.forward_ragged(list(tokens), [cache] if len(tokens) == 1 else cache, every=every)
+        return logits.view(*tokens.shape, -1) if every else logits
+
+    @torch.inference_mode()
+    def forward_ragged(self, tokens: list[Tensor], caches: KVCache | list[Any], *, every: bool = False) -> Tensor:
+        """Append ``tokens[i]``, (q_len of request i,), to ``caches[i]``; no request is padded.
+
+        Returns the logits of each request's last token, (requests, vocabulary), or with ``every`` those of all tokens
+        one request after the other. A single cache with a batch takes requests of one length. Raises as ``forward``.
+        """
+        self._refuse(tokens, caches)
+        lengths = [len(row) for row in tokens]
+        each = caches if isinstance(caches, list) else [caches]
+        starts = [cache.length for cache in each]
+        spans = [lengths[0]] if len(each) < len(tokens) else lengths
+        device = self.device
+        positions = [torch.arange(s, s + n, device=device) for s, n in zip(starts, spans, strict=True)]
+        rotations = [tables(p, self._frequencies, self._attention, self._wide, device) for p in positions]
+        masks: dict[int, Tensor] = {}
+        x = F.embedding(torch.cat(tokens).to(device), self.embedding)  # (all tokens, hidden)
+        for layer, block in enumerate(self.blocks):
+            qkv = block.qkv(F.rms_norm(x, x.shape[-1:], block.attention_norm, self.config.eps))
+            pieces = [qkv] if len(each) == 1 else qkv.split(lengths)
+            found = []
+            for i, piece in enumerate(pieces):
+                rows = piece.view(len(tokens) if len(each) < len(tokens) else 1, spans[i], -1)
+                found.append(self._attend(layer, rows, each[i], positions[i], rotations[i], masks, i))
+            x = x + block.out(found[0] if len(found) == 1 else torch.cat(found))
+            gate, up = block.gate_up(F.rms_norm(x, x.shape[-1:], block.mlp_norm, self.config.eps)).chunk(2, -1)
+            x = x + block.down(F.silu(gate) * up)
+        if not every:
+            last = torch.tensor(lengths, device=device).cumsum(0) - 1
+            x = x[last] if len(last) < len(x) else x
+        return self.head(F.rms_norm(x, x.shape[-1:], self.norm, self.config.eps))
+
+    def prefill(self, tokens: Tensor, cache: KVCache, chunk: int = 512) -> Tensor:
+        """Append a prompt ``chunk`` tokens at a time and return the last logits, as ``forward``."""
+        if chunk < 1:
+            msg = f"chunk is {chunk}, must be at least 1"
+            raise ValueError(msg)
+        for piece in tokens.split(chunk, dim=1):
+            logits = self.forward(piece, cache)
+        return logits
+
+    def generate(self, tokens: Tensor, cache: KVCache, count: int, chunk: int = 512) -> Iterator[Tensor]:
+        """Yield ``count`` greedy tokens after a prompt, (batch,) int64 each. Raises ValueError as ``forward`` does."""
+        logits = self.prefill(tokens, cache, chunk)
+        for i in range(count):
+            token = logits.argmax(-1)
+            yield token
+            if i + 1 < count:
+                logits = self.forward(token[:, None], cache)
+
+    @property
+    def _wide(self) -> torch.dtype:
+        return torch.promote_types(self.dtype, torch.float32)
+
+    def _attend(
+        self,
+        layer: int,
+        qkv: Tensor,
+        cache: KVCache,
+        positions: Tensor,
+        rotation: tuple[Tensor, Tensor],
+        masks: dict[int, Tensor],
+        request: int,
+    ) -> Tensor:
+        """Attend for one cache: (batch, q_len, (heads + 2 kv_heads) * head_dim) to (batch * q_len, hidden)."""
+        c = self.config
+        batch, q_len, _ = qkv.shape
+        heads = qkv.view(batch, q_len, c.heads + 2 * c.kv_heads, c.head_dim).transpose(1, 2)
+        late = isinstance(cache, SlidingCache) and cache.sinks > 0
+        v = heads[:, c.heads + c.kv_heads :]
+        if late:  # with sinks a key's angle is its place among what is kept, which changes
+            view = cache.update(layer, heads[:, c.heads : c.heads + c.kv_heads], v, positions)
+            keys, q = self._rotate_late(view, heads[:, : c.heads], positions)
+        else:
+            turned = turn(heads[:, : c.heads + c.kv_heads], *rotation)  # queries and keys in one go
+            q = turned[:, : c.heads]
+            view = cache.update(layer, turned[:, c.heads :], v, positions)
+            keys = view.keys
+        window = getattr(cache, "window", None)
+        if self.deterministic:
+            out = self._attend_fixed(q, keys, view, cache, layer, positions, masks, request)
+        else:
+            group = c.heads // c.kv_heads
+            folded = q.reshape(batch, c.kv_heads, group * q_len, c.head_dim)
+            mask = None
+            if q_len > 1 or window is not None:
+                if request not in masks:  # the same for all layers
+                    mask = seen(positions, view.positions, window, getattr(cache, "sinks", 0))
+                    masks[request] = mask.repeat(group, 1)
+                mask = masks[request]
+            out = F.scaled_dot_product_attention(folded, keys, view.values, attn_mask=mask)
+            out = out.view(batch, c.heads, q_len, c.head_dim)
+        return out.transpose(1, 2).reshape(batch * q_len, c.heads * c.head_dim)
+
+    def _rotate_late(self, view: View, q: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        place = view.places[(view.positions == positions[-1]).nonzero()[0]]
+        q_places = place + positions - positions[-1]
+        at = [(view.places, view.keys), (q_places, q)]
+        keys, turned = (turn(t, *tables(p, self._frequencies, self._attention, self._wide, self.device)) for p, t in at)
+        return keys, turned
+
+    def _attend_fixed(
+        self,
+        q: Tensor,
+        keys: Tensor,
+        view: View,
+        cache: KVCache,
+        layer: int,
+        positions: Tensor,
+        masks: dict[int, Tensor],
+        request: int,
+    ) -> Tensor:
+        """Attend in calls of one shape: TILE queries, keys to a multiple of WIDTH; tiles are rows of the batch."""
+        c, (batch, _, q_len, _) = self.config, q.shape
+        group, missing = c.heads // c.kv_heads, -q_len % TILE
+        width = len(view.positions) + -len(view.positions) % WIDTH
+        if isinstance(cache, ContiguousCache):  # its buffer goes on behind the view
+            keys, values = cache.keys[layer, :, :, :width], cache.values[layer, :, :, :width]
+        else:
+            extra = width - keys.shape[2]
+            keys, values = F.pad(keys, (0, 0, 0, extra)), F.pad(view.values, (0, 0, 0, extra))
+        if request not in masks:
+            columns = F.pad(view.positions, (0, width - len(view.positions)), value=EMPTY)
+            window, sinks = getattr(cache, "window", None), getattr(cache, "sinks", 0)
+            mask = seen(F.pad(positions, (0, missing)), columns, window, sinks).view(-1, 1, TILE, width)
+            masks[request] = mask.repeat(1, 1, group, 1)  # (tiles, 1, group * TILE, width)
+        mask, tiles = masks[request], (q_len + missing) // TILE
+        folded = F.pad(q, (0, 0, 0, missing)).unflatten(2, (tiles, TILE)).transpose(1, 2)
+        folded = folded.reshape(batch, tiles, c.kv_heads, group * TILE, c.head_dim)
+        rows = (
+            [slice(row, row + 1) for row in range(batch)] if tiles > 1 else [slice(None)]
+        )  # one tile of each row, or each row's tiles over its keys
+        found = []
+        for at in rows:
+            k, v = (t[at].expand(tiles, -1, -1, -1) if tiles > 1 else t[at] for t in (keys, values))
+            found.append(F.scaled_dot_product_attention(folded[at].flatten(0, 1), k, v, attn_mask=mask))
+        out = torch.cat(found).view(batch, tiles, c.heads, TILE, c.head_dim)
+        return out.transpose(1, 2).flatten(2, 3)[:, :, :q_len]
+
+    def _refuse(self, tokens: list[Tensor], caches: KVCache | list[Any]) -> None:
+        if not tokens or not all(len(row) for row in tokens):
+            msg = "every request needs at least one token"
+            raise ValueError(msg)
+        if isinstance(caches, list) and len(caches) != len(tokens):
+            msg = f"{len(tokens)} requests and {len(caches)} caches: each needs its own"
+            raise ValueError(msg)
+        if not isinstance(caches, list) and len({len(row) for row in tokens}) > 1:
+            msg = "one cache takes requests of one length; give each its own cache"
+            raise ValueError(msg)
+        each = caches if isinstance(caches, list) else [caches] * len(tokens)
+        for row, cache in zip(tokens, each, strict=True):
+            if int(row.min()) < 0 or int(row.max()) >= self.config.vocabulary:
+                given = f"tokens {int(row.min())} to {int(row.max())}"
+                msg = f"{given} are outside the vocabulary of {self.config.vocabulary}"
+                raise ValueError(msg)
+            total = cache.length + len(row)
+            bounded = isinstance(cache, SlidingCache) and cache.sinks > 0  # places never grow past the window
+            if total > self.config.positions and not bounded:
+                msg = f"the text has {total} tokens, the model's limit is {self.config.positions}"
+                raise ValueError(msg)

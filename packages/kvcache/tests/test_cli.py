@@ -1,0 +1,91 @@
+"""The tool: real text, stable JSON, one readable line for what is wrong."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import models
+from kvcache.cli import main
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["kvcache", *arguments])
+    try:
+        main()
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
+
+
+def test_generate_streams_the_text_of_transformers(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prompt = "def main(argv):\n"
+    model, tokenizer = models.load("tinylm")
+    ids = torch.tensor([tokenizer(prompt)["input_ids"]])
+    options: dict[str, Any] = {"max_new_tokens": 12, "do_sample": False, "eos_token_id": -1, "pad_token_id": 0}
+    wanted = tokenizer.decode(model.generate(ids, attention_mask=torch.ones_like(ids), **options)[0, ids.shape[1] :])
+    for cache in ("contiguous", "paged", "sliding"):
+        assert run(monkeypatch, "generate", "--prompt", prompt, "--tokens", "12", "--cache", cache) == 0
+        out, err = capsys.readouterr()
+        assert out.rstrip("\n") == (prompt + wanted).rstrip("\n"), f"{cache}: {out!r}"
+        assert "tokens/s" in err
+
+
+def test_memory_counts_bytes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ("memory", "--context", "100", "--batch", "3", "--gigabytes", "1", "--json")
+    assert run(monkeypatch, *arguments) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["bytes_per_token"] == 2 * 5 * 2 * 64 * 2
+    assert facts["bytes_of_batch"] == 300 * facts["bytes_per_token"]
+    assert facts["requests_that_fit"] == (10**9 - facts["weight_bytes"]) // (100 * facts["bytes_per_token"])
+    model, _ = models.load("tinylm")
+    assert facts["parameters"] == sum(p.numel() for p in model.parameters())
+    assert run(monkeypatch, "memory") == 0
+    assert "2,560" in capsys.readouterr().out
+
+
+def test_compare_as_json_and_as_a_picture(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    few = ("--contexts", "8,16", "--tokens", "6", "--rounds", "2")
+    assert run(monkeypatch, "compare", "--json", *few) == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)["rows"]}
+    assert {"transformers DynamicCache", "transformers StaticCache", "contiguous", "paged"} <= set(rows)
+    for name in ("contiguous", "paged", "transformers StaticCache"):
+        assert rows[name]["tokens_equal"], f"{name} gives other tokens than generate"
+        assert rows[name]["tokens_per_second"] > 0
+    assert rows["transformers DynamicCache"]["ratio_to_generate"] == 1
+    assert rows["contiguous"]["cache_bytes"] == 22 * 2 * 5 * 2 * 64 * 4
+    picture = tmp_path / "compare.png"
+    assert run(monkeypatch, "compare", *few, "--out", str(picture)) == 0
+    assert "contiguous" in capsys.readouterr().out
+    assert [path.name for path in tmp_path.iterdir()] == ["compare.png"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("generate", "--cache", "none"), "--cache none: one of contiguous, sliding, paged"),
+        (("generate", "--tokens", "0"), "--tokens 0"),
+        (("generate", "--tokens", "600"), "the model's limit is 512"),
+        (("generate", "--cache", "sliding", "--window", "0"), "window is 0"),
+        (("generate", "--mine", "nothing"), "no such exercise"),
+        (("memory", "--context", "-1"), "--context -1"),
+        (("compare", "--contexts", "8,x"), "positive numbers are wanted"),
+        (("compare", "--contexts", "500"), "beyond the model's limit of 512"),
+        (("generate", "--nope"), "--nope"),
+    ],
+)
+def test_bad_input_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], words: str
+) -> None:
+    assert run(monkeypatch, *arguments) != 0
+    err = capsys.readouterr().err.strip()
+    assert err.startswith("error: ")
+    assert "\n" not in err
+    assert words in err, err
