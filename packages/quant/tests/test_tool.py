@@ -182,11 +182,12 @@ def test_a_damaged_file_is_refused_and_a_failed_save_leaves_the_old_one(tmp_path
 
 
 def test_rounding_costs_more_with_fewer_bits(tiny: Loaded) -> None:
-    rows = {row.scheme: row for row in measure(tiny, ["rtn4-g32", "rtn3-g32", "rtn4-channel"], int8)}
-    assert 0 < (rows["rtn4-g32"].kl or 0) < (rows["rtn3-g32"].kl or 0)
-    assert rows["rtn4-g32"].bits_per_weight == 4 + 20 / 32
+    rows = {row.scheme: row for row in measure(tiny, ["int4-g32", "rtn3-g32", "rtn4-channel"], int8)}
+    assert 0 < (rows["int4-g32"].kl or 0) < (rows["rtn3-g32"].kl or 0)
+    assert rows["int4-g32"].bits_per_weight == 4 + 24 / 32
+    assert rows["rtn3-g32"].bits_per_weight == 3 + 19 / 32
     assert rows["rtn3-g32"].latency_ms is None
-    assert rows["rtn3-g32"].megabytes < rows["rtn4-g32"].megabytes < rows["fp32"].megabytes
+    assert rows["rtn3-g32"].megabytes < rows["int4-g32"].megabytes < rows["fp32"].megabytes
 
 
 def test_correctness_is_that_of_the_likeliest_token(tiny: Loaded) -> None:

@@ -9,6 +9,7 @@ from quant.affine.solution import (
     quantize_mxfp4,
     round_e4m3,
 )
+from quant.int4.solution import Int4Linear
 from quant.int8 import Policy
 from quant.int8.solution import Int8Linear, StaticInt8Linear, calibrate, quantize_model
 from quant.packing.solution import bits_per_weight, pack, pack_dense, unpack, unpack_dense
@@ -16,6 +17,7 @@ from quant.packing.solution import bits_per_weight, pack, pack_dense, unpack, un
 __all__ = [
     "MXFP4",
     "Granularity",
+    "Int4Linear",
     "Int8Linear",
     "Policy",
     "QParams",

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from models import Loaded, corpus, sentences
 from models.train import encode
 from quant.affine.solution import choose_qparams, dequantize, quantize
+from quant.int4.solution import Int4Linear
 from quant.int8 import Policy
 from quant.int8 import solution as int8_solution
 from quant.packing.solution import bits_per_weight as packed_bits
@@ -25,7 +26,7 @@ WINDOWS = 24  # of held-out text that a language model is judged on
 CALIBRATION = 4  # batches that static ranges are taken from, none of them judged
 ROUNDS = 15  # of the interleaved timing
 BATCH = 32  # sentences
-ROUNDED = {"rtn4-g32": (4, 32), "rtn3-g32": (3, 32), "rtn4-channel": (4, 1 << 30)}  # bits and columns of a group
+ROUNDED = {"rtn3-g32": (3, 32), "rtn4-channel": (4, 1 << 30)}  # bits and columns of a group
 
 Tokens = Mapping[str, Tensor]
 Report = Callable[[str], None]
@@ -65,11 +66,17 @@ def schemes(int8: ModuleType) -> dict[str, Callable[[nn.Module, list[Tokens]], n
         done: nn.Module = int8.quantize_model(model, Policy(activations="static"), int8.calibrate(model, batches))
         return done
 
+    def int4(model: nn.Module, _batches: list[Tokens]) -> nn.Module:
+        for name, layer in _rounded_layers(model).items():
+            model.set_submodule(name, Int4Linear.from_float(layer, 32))
+        return model
+
     rounded = {name: partial(round_weights, bits=bits, group=group) for name, (bits, group) in ROUNDED.items()}
     return {
         "fp32": lambda model, _batches: model,
         "int8-dynamic": lambda model, _batches: int8.quantize_model(model, Policy()),
         "int8-static": static,
+        "int4-g32": int4,
         **rounded,
     }
 

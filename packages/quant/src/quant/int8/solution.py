@@ -201,8 +201,11 @@ def _chosen(model: nn.Module, policy: Policy) -> dict[str, nn.Linear]:
     return found
 
 
-def _codes_of(linear: nn.Module) -> tuple[Tensor, Tensor]:
-    """Return a float layer's weight as int8 codes, (out, in), and scales, (out,)."""
+def float_weight(linear: nn.Module) -> Tensor:
+    """Return the weight of an ``nn.Linear``, (out, in).
+
+    Raises TypeError for another module, ValueError for a weight without elements.
+    """
     if not isinstance(linear, nn.Linear):
         msg = f"linear is a {type(linear).__name__}, must be an nn.Linear"
         raise TypeError(msg)
@@ -210,6 +213,12 @@ def _codes_of(linear: nn.Module) -> tuple[Tensor, Tensor]:
     if not weight.numel():
         msg = f"the layer's weight has shape {tuple(weight.shape)}: there is nothing to quantize"
         raise ValueError(msg)
+    return weight
+
+
+def _codes_of(linear: nn.Module) -> tuple[Tensor, Tensor]:
+    """Return a float layer's weight as int8 codes, (out, in), and scales, (out,)."""
+    weight = float_weight(linear)
     qparams = choose_qparams(weight, 8, True, "channel")  # noqa: FBT003
     return quantize(weight, qparams), qparams.scale[:, 0].contiguous()
 

@@ -1,0 +1,127 @@
+"""The production answer: the kernel that suits the number of rows, each with the weight laid out as it wants it.
+
+For a few rows torch's int4 kernel, which reads half a byte a weight; it takes bfloat16 activations. For many rows
+arithmetic counts and not bytes, and the weight goes through the int8 kernels: the step of int8 with a scale for each
+row is so much finer than that of four bits that rounding once more is not noticed.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from quant.affine import QParams
+from quant.affine.solution import choose_qparams, dequantize, quantize
+from quant.int8 import _kernels as int8
+from quant.int8.solution import float_weight
+from quant.packing.solution import pack, unpack
+
+FEW = 8  # rows up to which reading the weights is most of the work
+KERNEL_GROUPS = (32, 64, 128, 256)
+
+
+class Int4Linear(nn.Module):
+    """A linear layer with 4-bit weights in groups of columns, and float activations (weight-only, W4A16)."""
+
+    packed: Tensor
+    scale: Tensor
+    zero_point: Tensor
+    bias: Tensor | None
+
+    def __init__(
+        self, packed: Tensor, scale: Tensor, zero_point: Tensor, bias: Tensor | None, in_features: int, group: int
+    ) -> None:
+        """Keep ``packed``, ``scale``, ``zero_point`` and ``bias`` as buffers of those names.
+
+        ``packed`` is (out, ceil(in_features / 2)) uint8 as ``quant.packing`` packs, ``scale`` (out, groups) bfloat16,
+        ``zero_point`` (out, groups) int8, ``bias`` (out,). Raises ValueError where the shapes do not belong together.
+        """
+        super().__init__()
+        rows = len(packed)
+        wanted = (rows, -(-in_features // 2)), (rows, -(-in_features // max(group, 1)))
+        if group < 1 or packed.shape != wanted[0] or not (scale.shape == zero_point.shape == wanted[1]):
+            given = tuple(packed.shape), tuple(scale.shape), tuple(zero_point.shape)
+            right = *wanted, wanted[1]
+            msg = f"packed, scale and zero_point have shapes {given}, must be {right} for groups of {group}"
+            raise ValueError(msg)
+        self.register_buffer("packed", packed)
+        self.register_buffer("scale", scale)
+        self.register_buffer("zero_point", zero_point)
+        self.register_buffer("bias", None if bias is None else bias.detach())
+        self.in_features, self.group = in_features, group
+        self._laid_out: dict[str, tuple[tuple[object, ...], Any]] = {}
+
+    @classmethod
+    def from_float(cls, linear: nn.Linear, group: int = 32) -> "Int4Linear":
+        """Round a float layer's weight to 4-bit codes, asymmetrically, in groups of ``group`` columns.
+
+        The last group of a row may be shorter. Raises TypeError unless ``linear`` is an ``nn.Linear``, ValueError for a
+        group that is not positive, a weight without elements, or NaN and inf in it.
+        """
+        weight = float_weight(linear).float()
+        chosen = choose_qparams(weight, 4, False, group)  # noqa: FBT003
+        scale = chosen.scale.bfloat16()  # before the codes are chosen: they have to fit the scale that is kept
+        codes = quantize(weight, QParams(scale.float(), chosen.zero_point, chosen.group, 4))
+        return cls(pack(codes, 4), scale, chosen.zero_point.to(torch.int8), linear.bias, weight.shape[1], chosen.group)
+
+    def dequantized(self) -> Tensor:
+        """Return the weight that the layer stands for, (out, in_features) float32."""
+        codes = unpack(self.packed, 4, self.in_features)
+        return dequantize(codes, QParams(self.scale.float(), self.zero_point.int(), self.group, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (..., in_features) to (..., out), in the dtype of ``x``.
+
+        Raises ValueError where the last dimension is not ``in_features``, TypeError for integers.
+        """
+        if not x.is_floating_point():
+            msg = f"x is {x.dtype}, must be floating point"
+            raise TypeError(msg)
+        if not x.ndim or x.shape[-1] != self.in_features:
+            msg = f"x has shape {tuple(x.shape)}, the layer takes (..., {self.in_features})"
+            raise ValueError(msg)
+        rows = (x.detach() if x.requires_grad else x).reshape(-1, self.in_features)
+        on_cpu = x.device.type == "cpu"
+        if on_cpu and 0 < len(rows) <= FEW and self._suits_kernel():
+            weight, scales = self._layout("few", self._for_few_rows)
+            y = torch._weight_int4pack_mm_for_cpu(rows.bfloat16(), weight, self.group, scales).float()  # noqa: SLF001
+            y = y if self.bias is None else y.add_(self.bias)
+        elif on_cpu and len(rows) > FEW and int8.has_fbgemm():
+            y = int8.dynamic(rows.float(), self._layout("many", self._for_many_rows), self.bias)
+        else:
+            y = F.linear(rows.float(), self.dequantized(), None if self.bias is None else self.bias.float())
+        return y.view(*x.shape[:-1], len(self.packed)).to(x.dtype)
+
+    def _suits_kernel(self) -> bool:
+        """Tell whether torch's int4 kernel takes such a weight."""
+        return len(self.packed) % 16 == 0 and self.in_features % self.group == 0 and self.group in KERNEL_GROUPS
+
+    def _for_few_rows(self) -> tuple[Tensor, Tensor]:
+        """Return codes and scales for torch's kernel, which computes ``(q - 8) * scale + zero`` with q from 0 to 15."""
+        codes = unpack(self.packed, 4, self.in_features).int() + 8
+        packed = torch._convert_weight_to_int4pack_for_cpu(codes, 1)  # noqa: SLF001
+        zero = -self.zero_point * self.scale
+        return packed, torch.stack([self.scale, zero], dim=-1).transpose(0, 1).contiguous()  # (groups, out, 2)
+
+    def _for_many_rows(self) -> int8.Weight:
+        """Return the weight rounded once more, to int8 with one scale for each row."""
+        weight = self.dequantized()
+        qparams = choose_qparams(weight, 8, True, "channel")  # noqa: FBT003
+        return int8.Weight(quantize(weight, qparams), qparams.scale[:, 0].contiguous())
+
+    def _layout(self, name: str, make: Any) -> Any:  # noqa: ANN401
+        """Return what ``make`` makes of the buffers, made again after one of them was moved or written to."""
+        buffers = (self.packed, self.scale, self.zero_point)
+        key = (*map(id, buffers), *int8.versions(*buffers))
+        if name not in self._laid_out or self._laid_out[name][0] != key:
+            self._laid_out[name] = key, make()
+        return self._laid_out[name][1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the layouts out of copies and pickles: they are made again from the buffers."""
+        return self.__dict__ | {"_laid_out": {}}
+
+    def extra_repr(self) -> str:
+        """Show the shape, as ``nn.Linear`` does."""
+        return f"in_features={self.in_features}, out_features={len(self.packed)}, group={self.group}"

@@ -1,0 +1,181 @@
+"""What every implementation of ``quant.int4`` has to do."""
+
+import copy
+import io
+from types import ModuleType
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+OURS = pytest.mark.only("starter", "baseline", "solution")
+# What a kernel may add to the error of the 4-bit weight, of the output's size. One that rounds activations and
+# weights to eight bits adds steps of some 5 sigma / 255 in each, 0.6 % rms and 0.8 % together; the worst row of a few
+# has twice that.
+OFF = 0.02
+
+
+def normal(*shape: int, seed: int = 0, device: str = "cpu") -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(device)
+
+
+def layer(inputs: int, outputs: int, *, bias: bool = True, seed: int = 0, device: str = "cpu") -> nn.Linear:
+    linear = nn.Linear(inputs, outputs, bias=bias)
+    linear.weight.data = normal(outputs, inputs, seed=seed) * torch.logspace(-1, 1, outputs)[:, None]
+    if bias:
+        linear.bias.data = normal(outputs, seed=seed + 1)
+    return linear.to(device).eval()
+
+
+def assert_product(made: nn.Module, x: Tensor, bias: Tensor | None) -> None:
+    """Check that the layer multiplies by the weight it says it has."""
+    weight = made.get_submodule("").dequantized().double().cpu()  # type: ignore[operator]
+    wanted = x.double().cpu() @ weight.T + (0 if bias is None else bias.double().cpu())
+    found = made(x).double().cpu()
+    off = (found - wanted).norm() / wanted.norm()
+    rows = x.numel() // x.shape[-1]
+    assert off <= OFF, f"the product of {rows} rows is {off:.2%} off the one with the layer's own weight"
+
+
+@OURS
+def test_codes_share_bytes_and_groups_have_scales(impl: ModuleType, device: str) -> None:
+    buffers = dict(impl.Int4Linear.from_float(layer(64, 16, device=device), 32).named_buffers())
+    assert set(buffers) == {"packed", "scale", "zero_point", "bias"}, f"buffers {sorted(buffers)}"
+    shapes = {name: (tuple(t.shape), t.dtype) for name, t in buffers.items()}
+    assert shapes["packed"] == ((16, 32), torch.uint8), f"64 codes take 32 bytes, got {shapes['packed']}"
+    assert shapes["scale"] == ((16, 2), torch.bfloat16)
+    assert shapes["zero_point"] == ((16, 2), torch.int8)
+
+
+@OURS
+def test_the_state_is_what_a_weight_costs(impl: ModuleType, device: str) -> None:
+    state = impl.Int4Linear.from_float(layer(128, 64, bias=False), 32).state_dict()
+    held = sum(t.numel() * t.element_size() for t in state.values())
+    assert 8 * held / (128 * 64) == 4.75, f"{8 * held / (128 * 64)} bits a weight, 4 + (16 + 8) / 32 are enough"
+
+
+@OURS
+@pytest.mark.parametrize("group", [16, 32, 64])
+def test_each_weight_is_within_half_a_step(impl: ModuleType, device: str, group: int) -> None:
+    linear = layer(128, 32, device=device)
+    linear.weight.data[:, 40] *= 20  # an outlier, which only its group may feel
+    made = impl.Int4Linear.from_float(linear, group)
+    weight = linear.weight.detach().double().cpu()
+    grouped = weight.unflatten(1, (-1, group))
+    step = (grouped.amax(2).clamp(min=0) - grouped.amin(2).clamp(max=0)) / 15  # (rows, groups)
+    off = (made.dequantized().double().cpu() - weight).abs().unflatten(1, (-1, group)).amax(2) / step
+    row, number = divmod(int(off.argmax()), off.shape[1])
+    # A scale rounded down by bfloat16's 2**-9 leaves the 15 steps of the range short by 15 * 2**-9 of one.
+    assert off.max() <= 0.5 + 16 * 2.0**-9, (
+        f"row {row}, group {number}: a weight is {off.max():.2f} steps off; rounding costs 0.5, the scale 0.03"
+    )
+
+
+@OURS
+def test_codes_are_chosen_for_the_scale_that_is_kept(impl: ModuleType, device: str) -> None:
+    linear = layer(32, 64, bias=False, seed=3, device=device)
+    made = impl.Int4Linear.from_float(linear, 32)
+    weight, scale = linear.weight.detach().double().cpu(), made.scale.double().cpu()
+    codes = (weight / scale).round() + made.zero_point.double().cpu()
+    nearest = (codes.clamp(-8, 7) - made.zero_point.double().cpu()) * scale
+    wrong = (made.dequantized().double().cpu() - nearest).abs() > scale / 2
+    assert not wrong.any(), f"{int(wrong.sum())} weights have a code that is not the nearest for the 16-bit scale"
+
+
+@OURS
+@pytest.mark.parametrize("rows", [1, 3, 8, 9, 40])
+@pytest.mark.parametrize("bias", [True, False])
+def test_the_layer_multiplies_by_its_weight(impl: ModuleType, device: str, bias: bool, rows: int) -> None:
+    linear = layer(64, 32, bias=bias, device=device)
+    made = impl.Int4Linear.from_float(linear, 32)
+    assert_product(made, normal(rows, 64, seed=rows, device=device), linear.bias.detach() if bias else None)
+
+
+@OURS
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "group"), [(64, 5, 32), (50, 16, 32), (33, 7, 16), (64, 16, 48), (20, 16, 128), (1, 1, 32)]
+)
+def test_odd_shapes_work_too(impl: ModuleType, device: str, inputs: int, outputs: int, group: int) -> None:
+    linear = layer(inputs, outputs, device=device)
+    made = impl.Int4Linear.from_float(linear, group)
+    assert made.dequantized().shape == (outputs, inputs)
+    for rows in (1, 12):
+        assert_product(made, normal(rows, inputs, device=device), linear.bias.detach())
+
+
+@pytest.mark.parametrize("rows", [1, 40])
+def test_the_output_is_near_the_float_layers(impl: ModuleType, device: str, rows: int) -> None:
+    linear = layer(256, 64, device=device)
+    x = normal(rows, 256, device=device)
+    with torch.no_grad():
+        wanted = linear(x)
+    off = (impl.Int4Linear.from_float(copy.deepcopy(linear))(x) - wanted).norm() / wanted.norm()
+    assert off < 0.12, f"the output is {off:.1%} off the float layer's; 4 bits cost some 8 % on normal weights"
+
+
+def test_leading_dimensions_are_kept(impl: ModuleType, device: str) -> None:
+    linear = layer(32, 16, device=device)
+    for shape in ((1, 32), (2, 3, 32), (2, 9, 2, 32)):
+        y = impl.Int4Linear.from_float(copy.deepcopy(linear))(normal(*shape, device=device))
+        assert y.shape == (*shape[:-1], 16), f"{shape} became {tuple(y.shape)}"
+
+
+@OURS
+def test_vectors_and_empty_batches(impl: ModuleType, device: str) -> None:
+    made = impl.Int4Linear.from_float(layer(32, 16, device=device))
+    for shape in ((32,), (0, 32), (2, 0, 32)):
+        y = made(torch.ones(shape, device=device))
+        assert y.shape == (*shape[:-1], 16), f"{shape} became {tuple(y.shape)}"
+
+
+@OURS
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_the_dtype_of_the_input_is_kept(impl: ModuleType, device: str, dtype: torch.dtype) -> None:
+    made = impl.Int4Linear.from_float(layer(32, 16, device=device))
+    assert made(normal(3, 32, device=device).to(dtype)).dtype == dtype
+
+
+@OURS
+@pytest.mark.parametrize("rows", [2, 20])
+def test_a_state_dict_brings_everything(impl: ModuleType, device: str, rows: int) -> None:
+    first = impl.Int4Linear.from_float(layer(64, 16, seed=1, device=device))
+    second = impl.Int4Linear.from_float(layer(64, 16, seed=2, device=device))
+    x = normal(rows, 64, device=device)
+    second(x)
+    second.load_state_dict(first.state_dict())
+    assert torch.equal(second(x), first(x)), "after load_state_dict the layer still answers with its old weights"
+
+
+@OURS
+def test_copies_and_files_bring_everything(impl: ModuleType, device: str) -> None:
+    made = impl.Int4Linear.from_float(layer(64, 16, device=device))
+    x = normal(3, 64, device=device)
+    wanted = made(x)
+    twin = copy.deepcopy(made)
+    made.packed.zero_()
+    assert torch.equal(twin(x), wanted), "a deepcopy shares its weights with the original"
+    file = io.BytesIO()
+    torch.save(twin, file)
+    file.seek(0)
+    assert torch.equal(torch.load(file, weights_only=False)(x), wanted)
+
+
+@pytest.mark.only("starter", "solution")
+def test_bad_input_is_refused(impl: ModuleType, device: str) -> None:
+    made = impl.Int4Linear.from_float(layer(32, 16, device=device))
+    with pytest.raises(ValueError, match="32"):
+        made(torch.ones(2, 31, device=device))
+    with pytest.raises(TypeError, match="int64"):
+        made(torch.ones(2, 32, dtype=torch.int64, device=device))
+    with pytest.raises(TypeError, match="Embedding"):
+        impl.Int4Linear.from_float(nn.Embedding(3, 4))
+    with pytest.raises(ValueError, match="granularity is 0"):
+        impl.Int4Linear.from_float(layer(32, 16, device=device), 0)
+    with pytest.raises(ValueError, match=r"\(0, 32\)"):
+        impl.Int4Linear.from_float(nn.Linear(32, 0, device=device))
+    broken = layer(32, 16, device=device)
+    broken.weight.data[0, 0] = float("inf")
+    with pytest.raises(ValueError, match="inf"):
+        impl.Int4Linear.from_float(broken)
+    with pytest.raises(ValueError, match="shapes"):
+        impl.Int4Linear(made.packed, made.scale[:, :0], made.zero_point, None, 32, 32)
