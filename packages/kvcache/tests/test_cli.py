@@ -29,7 +29,7 @@ def test_generate_streams_the_text_of_transformers(
     ids = torch.tensor([tokenizer(prompt)["input_ids"]])
     options: dict[str, Any] = {"max_new_tokens": 12, "do_sample": False, "eos_token_id": -1, "pad_token_id": 0}
     wanted = tokenizer.decode(model.generate(ids, attention_mask=torch.ones_like(ids), **options)[0, ids.shape[1] :])
-    for cache in ("contiguous", "paged", "sliding"):
+    for cache in ("contiguous", "paged", "sliding", "kivi8"):
         assert run(monkeypatch, "generate", "--prompt", prompt, "--tokens", "12", "--cache", cache) == 0
         out, err = capsys.readouterr()
         assert out.rstrip("\n") == (prompt + wanted).rstrip("\n"), f"{cache}: {out!r}"
@@ -70,7 +70,7 @@ def test_compare_as_json_and_as_a_picture(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("generate", "--cache", "none"), "--cache none: one of contiguous, sliding, paged"),
+        (("generate", "--cache", "none"), "--cache none: one of contiguous, sliding, paged, kivi4, kivi8"),
         (("generate", "--tokens", "0"), "--tokens 0"),
         (("generate", "--tokens", "600"), "the model's limit is 512"),
         (("generate", "--cache", "sliding", "--window", "0"), "window is 0"),

@@ -5,6 +5,8 @@ from kvcache.attention.solution import attend, attend_grouped, attend_tiled, vis
 from kvcache.caches import EMPTY, KVCache, View
 from kvcache.caches.solution import ContiguousCache, SlidingCache, seen
 from kvcache.decoder import Config, Decoder
+from kvcache.kivi import Codes
+from kvcache.kivi.solution import QuantizedCache, dequantize, pack, quantize, unpack
 from kvcache.paging.solution import BlockPool, PagedCache, paged_attention, slot_mapping
 from kvcache.rotary import Scaled, Scaling
 from kvcache.rotary.solution import frequencies, positions_of, rotate, scaled_frequencies
@@ -12,11 +14,13 @@ from kvcache.rotary.solution import frequencies, positions_of, rotate, scaled_fr
 __all__ = [
     "EMPTY",
     "BlockPool",
+    "Codes",
     "Config",
     "ContiguousCache",
     "Decoder",
     "KVCache",
     "PagedCache",
+    "QuantizedCache",
     "Scaled",
     "Scaling",
     "SlidingCache",
@@ -25,12 +29,16 @@ __all__ = [
     "attend",
     "attend_grouped",
     "attend_tiled",
+    "dequantize",
     "frequencies",
+    "pack",
     "paged_attention",
     "positions_of",
+    "quantize",
     "rotate",
     "scaled_frequencies",
     "seen",
     "slot_mapping",
+    "unpack",
     "visible",
 ]

@@ -26,8 +26,9 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 WIDTH = None if sys.stdout.isatty() else 100
 console, stderr = Console(width=WIDTH), Console(stderr=True)
 PROMPT = "def parse(text):\n    "
-KINDS = ("contiguous", "sliding", "paged")
-BLOCK = 16
+KINDS = ("contiguous", "sliding", "paged", "kivi4", "kivi8")
+EXERCISE = {"paged": "kvcache.paging", "kivi4": "kvcache.kivi", "kivi8": "kvcache.kivi"}
+BLOCK, GROUP = 16, 32
 
 ModelOption = Annotated[str, typer.Option(help="tinylm, a folder, or an id of the Hugging Face hub (Llama family)")]
 MineOption = Annotated[str, typer.Option(help="run your starters where they are solved; or the name of one exercise")]
@@ -152,6 +153,7 @@ def compare(
     ours = {
         "contiguous": (plain, make("contiguous", mine)),
         "paged": (plain, make("paged", mine)),
+        "kivi4": (plain, make("kivi4", mine)),
         "contiguous, int8 weights": (small, make("contiguous", mine)),
     }
     text = loaded.tokenizer(models.corpus("heldout")[:20_000])["input_ids"]
@@ -221,13 +223,15 @@ def make(kind: str, mine: str = "", window: int = 128, sinks: int = 4) -> MakeCa
     if kind not in KINDS:
         msg = f"--cache {kind}: one of {', '.join(KINDS)} is wanted"
         raise ValueError(msg)
-    module = choose("kvcache.paging" if kind == "paged" else "kvcache.caches", mine)
+    module = choose(EXERCISE.get(kind, "kvcache.caches"), mine)
 
     def build(decoder: Decoder, positions: int) -> KVCache:
         c = decoder.config
         shape = (c.layers, 1, c.kv_heads, c.head_dim)
         if kind == "contiguous":
             cache = module.ContiguousCache(*shape, positions, decoder.dtype, decoder.device)
+        elif kind.startswith("kivi"):
+            cache = module.QuantizedCache(*shape, positions, int(kind[-1]), GROUP, decoder.dtype, decoder.device)
         elif kind == "sliding":
             cache = module.SlidingCache(*shape, window, sinks, decoder.dtype, decoder.device)
         else:

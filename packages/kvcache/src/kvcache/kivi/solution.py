@@ -1,0 +1,184 @@
+"""The production answer: a group is quantized once, when it is complete, into memory that was allocated before."""
+
+import torch
+from torch import Tensor
+
+from kvcache.caches import View
+from kvcache.caches.solution import refuse_crop, refuse_rows, refuse_sizes, refuse_update
+from kvcache.kivi import Codes
+
+WIDTHS = (2, 4, 8)
+
+
+def quantize(x: Tensor, bits: int, dim: int) -> Codes:
+    """Quantize ``x``, any float tensor, to ``bits`` of 2, 4 or 8; numbers along ``dim`` share a scale.
+
+    The codes are nearest to ``(x - low) / scale`` for the scale and low as rounded to bfloat16. A constant slice comes
+    back exactly as its low. Raises ValueError for other bits, an empty tensor, NaN or inf, and TypeError for integers.
+    Source: Liu et al. 2024, arXiv:2402.02750, section 3.
+    """
+    _refuse_bits(bits)
+    if not x.is_floating_point():
+        msg = f"x is {x.dtype}, must be floating point"
+        raise TypeError(msg)
+    if not x.numel():
+        msg = f"x has shape {tuple(x.shape)}, must have something in it"
+        raise ValueError(msg)
+    x = x.float()
+    smallest, largest = torch.aminmax(x, dim=dim, keepdim=True)
+    if not bool((smallest.isfinite() & largest.isfinite()).all()):
+        msg = "x has NaN or inf, which no code can stand for"
+        raise ValueError(msg)
+    steps = (1 << bits) - 1
+    low = smallest.bfloat16()
+    # The range is taken from the rounded low: what is lost by rounding it is not lost again at the other end.
+    scale = ((largest - low.float()) / steps).bfloat16()
+    step = scale.float()
+    codes = x.sub(low.float()).div_(torch.where(step == 0, 1.0, step)).round_().clamp_(0, steps)
+    return Codes(codes.to(torch.uint8), scale, low)
+
+
+def dequantize(codes: Codes, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Return ``low + scale * code`` in ``dtype``, computed in float32."""
+    return torch.addcmul(codes.low.float(), codes.codes.float(), codes.scale.float()).to(dtype)
+
+
+def pack(codes: Tensor, bits: int) -> Tensor:
+    """Pack uint8 codes along the last dimension, 8 / bits in a byte, the first in the lowest bits.
+
+    Raises ValueError for bits other than 2, 4 or 8, a last dimension that is not a multiple of 8 / bits, or a code that
+    does not fit.
+    """
+    _refuse_bits(bits)
+    each = 8 // bits
+    if codes.shape[-1] % each:
+        msg = f"the last dimension is {codes.shape[-1]}, must be a multiple of {each} at {bits} bits"
+        raise ValueError(msg)
+    if codes.numel() and int(codes.max()) >= 1 << bits:
+        msg = f"code {int(codes.max())} does not fit {bits} bits"
+        raise ValueError(msg)
+    return _pack(codes, bits)
+
+
+def unpack(packed: Tensor, bits: int) -> Tensor:
+    """Undo ``pack``; ValueError for bits other than 2, 4 or 8."""
+    _refuse_bits(bits)
+    each = 8 // bits
+    if each == 1:
+        return packed
+    parts = [(packed >> (bits * i)) & ((1 << bits) - 1) for i in range(each)]
+    return torch.stack(parts, -1).flatten(-2)
+
+
+class QuantizedCache:
+    """A ``KVCache`` with codes of ``bits``; fewer than ``group`` newest positions stay in full precision."""
+
+    def __init__(
+        self,
+        layers: int,
+        batch: int,
+        kv_heads: int,
+        head_dim: int,
+        capacity: int,
+        bits: int = 4,
+        group: int = 32,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        """Allocate; ValueError for sizes that are not positive, other bits, or a head_dim that does not pack."""
+        refuse_sizes(layers=layers, batch=batch, kv_heads=kv_heads, head_dim=head_dim, capacity=capacity, group=group)
+        _refuse_bits(bits)
+        if head_dim * bits % 8:
+            msg = f"head_dim {head_dim} at {bits} bits is not a whole number of bytes"
+            raise ValueError(msg)
+        groups = capacity // group
+        outer, maps = (2, layers, batch, kv_heads), torch.bfloat16
+        self.bits, self.group, self.capacity = bits, group, capacity
+        width = head_dim * bits // 8
+        self.codes = torch.zeros(*outer, groups * group, width, dtype=torch.uint8, device=device)
+        self.key_maps = torch.zeros(
+            *outer, groups, 1, head_dim, dtype=maps, device=device
+        )  # scale and low of each channel
+        self.value_maps = torch.zeros(
+            *outer, groups * group, 1, dtype=maps, device=device
+        )  # scale and low of each token
+        self.waiting = torch.zeros(*outer, group, head_dim, dtype=dtype, device=device)
+        self._columns = torch.arange(capacity, device=device)
+        self._lengths = [0] * layers
+
+    @property
+    def length(self) -> int:
+        """How many positions were appended."""
+        return self._lengths[0]
+
+    def update(self, layer: int, k: Tensor, v: Tensor, positions: Tensor) -> View:
+        """Append; quantize each group as it becomes complete, once; return everything dequantized."""
+        refuse_update(self.waiting[0], self._lengths, layer, k, v, positions)
+        start = self._lengths[layer]
+        stop = start + k.shape[2]
+        if stop > self.capacity:
+            msg = f"the cache holds {self.capacity} positions, {start} are taken and {k.shape[2]} more were given"
+            raise ValueError(msg)
+        done, held = start - start % self.group, start % self.group
+        new = [torch.cat([self.waiting[i, layer, :, :, :held], t], 2) for i, t in enumerate((k, v))]
+        whole = stop - stop % self.group
+        if whole > done:
+            self._store(layer, done, whole, new[0][:, :, : whole - done], new[1][:, :, : whole - done])
+        rest = [t[:, :, max(whole - done, 0) :] for t in new]
+        for i, t in enumerate(rest):
+            self.waiting[i, layer, :, :, : t.shape[2]] = t
+        self._lengths[layer] = stop
+        keys, values = self._read(layer, whole, k.dtype)
+        columns = self._columns[:stop]
+        return View(torch.cat([keys, rest[0]], 2), torch.cat([values, rest[1]], 2), columns, columns)
+
+    def crop(self, length: int) -> None:
+        """Forget everything from ``length`` on; ValueError for a cut inside a group that is quantized already."""
+        refuse_crop(length, self.length)
+        done = self.length - self.length % self.group
+        if length < done and length % self.group:
+            msg = f"cannot crop to {length}: positions up to {done} are quantized in groups of {self.group}"
+            raise ValueError(msg)
+        self._lengths = [length] * len(self._lengths)
+
+    def reorder(self, rows: Tensor) -> None:
+        """Make row ``i`` of the batch a copy of row ``rows[i]``; ValueError for rows that do not exist."""
+        refuse_rows(rows, self.waiting.shape[2])
+        for buffer in (self.codes, self.key_maps, self.value_maps, self.waiting):
+            buffer.copy_(buffer.index_select(2, rows))
+
+    @property
+    def nbytes(self) -> int:
+        """How many bytes codes, scales and waiting positions take."""
+        return sum(buffer.nbytes for buffer in (self.codes, self.key_maps, self.value_maps, self.waiting))
+
+    def _store(self, layer: int, start: int, stop: int, k: Tensor, v: Tensor) -> None:
+        groups = slice(start // self.group, stop // self.group)
+        keys = quantize(k.unflatten(2, (-1, self.group)), self.bits, 3)  # (batch, kv_heads, groups, group, head_dim)
+        values = quantize(v, self.bits, 3)
+        self.codes[0, layer, :, :, start:stop] = _pack(keys.codes.flatten(2, 3), self.bits)
+        self.codes[1, layer, :, :, start:stop] = _pack(values.codes, self.bits)
+        for i, (of_keys, of_values) in enumerate(((keys.scale, values.scale), (keys.low, values.low))):
+            self.key_maps[i, layer, :, :, groups] = of_keys
+            self.value_maps[i, layer, :, :, start:stop] = of_values
+
+    def _read(self, layer: int, stop: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        key_codes, value_codes = (unpack(self.codes[i, layer, :, :, :stop], self.bits) for i in range(2))
+        groups = stop // self.group
+        keys = Codes(key_codes.unflatten(2, (groups, self.group)), *self.key_maps[:, layer, :, :, :groups])
+        values = Codes(value_codes, *self.value_maps[:, layer, :, :, :stop])
+        return dequantize(keys, dtype).flatten(2, 3), dequantize(values, dtype)
+
+
+def _pack(codes: Tensor, bits: int) -> Tensor:
+    each = 8 // bits
+    out = codes[..., ::each].clone()
+    for i in range(1, each):
+        out |= codes[..., i::each] << (bits * i)
+    return out
+
+
+def _refuse_bits(bits: int) -> None:
+    if bits not in WIDTHS:
+        msg = f"bits is {bits}, must be 2, 4 or 8"
+        raise ValueError(msg)
