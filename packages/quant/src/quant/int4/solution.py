@@ -1,6 +1,7 @@
 """The production answer: the kernel that suits the number of rows, each with the weight laid out as it wants it.
 
-For a few rows torch's int4 kernel, which reads half a byte a weight; it takes bfloat16 activations. For many rows
+For a few rows a native kernel where there is a compiler for it, else torch's, which takes bfloat16 activations; both
+read half a byte a weight. For many rows
 arithmetic counts and not bytes, and the weight goes through the int8 kernels: the step of int8 with a scale for each
 row is so much finer than that of four bits that rounding once more is not noticed.
 """
@@ -13,12 +14,13 @@ from torch.nn import functional as F
 
 from quant.affine import QParams
 from quant.affine.solution import choose_qparams, dequantize, quantize
+from quant.int4 import _native
 from quant.int8 import _kernels as int8
 from quant.int8.solution import float_weight
 from quant.packing.solution import pack, unpack
 
 FEW = 8  # rows up to which reading the weights is most of the work
-KERNEL_GROUPS = (32, 64, 128, 256)
+TORCH_GROUPS = (32, 64, 128, 256)
 
 
 class Int4Linear(nn.Module):
@@ -49,7 +51,10 @@ class Int4Linear(nn.Module):
         self.register_buffer("scale", scale)
         self.register_buffer("zero_point", zero_point)
         self.register_buffer("bias", None if bias is None else bias.detach())
-        self.in_features, self.group = in_features, group
+        self.in_features, self.out_features, self.group = in_features, rows, group
+        whole = in_features % group == 0 and rows % 16 == 0
+        self._suits_native = whole and group == _native.GROUP
+        self._suits_torch = whole and group in TORCH_GROUPS
         self._laid_out: dict[str, tuple[tuple[object, ...], Any]] = {}
 
     @classmethod
@@ -83,7 +88,10 @@ class Int4Linear(nn.Module):
             raise ValueError(msg)
         rows = (x.detach() if x.requires_grad else x).reshape(-1, self.in_features)
         on_cpu = x.device.type == "cpu"
-        if on_cpu and 0 < len(rows) <= FEW and self._suits_kernel():
+        if on_cpu and 0 < len(rows) <= FEW and self._suits_native and _native.kernel():
+            y = _native.product(rows.float(), self._layout("native", self._for_native), self.out_features)
+            y = y if self.bias is None else y.add_(self.bias)
+        elif on_cpu and 0 < len(rows) <= FEW and self._suits_torch:
             weight, scales = self._layout("few", self._for_few_rows)
             y = torch._weight_int4pack_mm_for_cpu(rows.bfloat16(), weight, self.group, scales).float()  # noqa: SLF001
             y = y if self.bias is None else y.add_(self.bias)
@@ -91,11 +99,11 @@ class Int4Linear(nn.Module):
             y = int8.dynamic(rows.float(), self._layout("many", self._for_many_rows), self.bias)
         else:
             y = F.linear(rows.float(), self.dequantized(), None if self.bias is None else self.bias.float())
-        return y.view(*x.shape[:-1], len(self.packed)).to(x.dtype)
+        return y.view(*x.shape[:-1], self.out_features).to(x.dtype)
 
-    def _suits_kernel(self) -> bool:
-        """Tell whether torch's int4 kernel takes such a weight."""
-        return len(self.packed) % 16 == 0 and self.in_features % self.group == 0 and self.group in KERNEL_GROUPS
+    def _for_native(self) -> Tensor:
+        """Return the weight as the native kernel reads it."""
+        return _native.records(unpack(self.packed, 4, self.in_features), self.scale, self.zero_point)
 
     def _for_few_rows(self) -> tuple[Tensor, Tensor]:
         """Return codes and scales for torch's kernel, which computes ``(q - 8) * scale + zero`` with q from 0 to 15."""
@@ -112,11 +120,12 @@ class Int4Linear(nn.Module):
 
     def _layout(self, name: str, make: Any) -> Any:  # noqa: ANN401
         """Return what ``make`` makes of the buffers, made again after one of them was moved or written to."""
-        buffers = (self.packed, self.scale, self.zero_point)
-        key = (*map(id, buffers), *int8.versions(*buffers))
-        if name not in self._laid_out or self._laid_out[name][0] != key:
-            self._laid_out[name] = key, make()
-        return self._laid_out[name][1]
+        packed, scale, zero_point = (self._buffers[key] for key in ("packed", "scale", "zero_point"))
+        key = id(packed), id(scale), id(zero_point), *int8.versions(packed, scale, zero_point)  # type: ignore[arg-type]
+        held = self._laid_out.get(name)
+        if held is None or held[0] != key:
+            held = self._laid_out[name] = key, make()
+        return held[1]
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the layouts out of copies and pickles: they are made again from the buffers."""
@@ -124,4 +133,4 @@ class Int4Linear(nn.Module):
 
     def extra_repr(self) -> str:
         """Show the shape, as ``nn.Linear`` does."""
-        return f"in_features={self.in_features}, out_features={len(self.packed)}, group={self.group}"
+        return f"in_features={self.in_features}, out_features={self.out_features}, group={self.group}"

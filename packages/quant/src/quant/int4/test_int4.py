@@ -2,11 +2,14 @@
 
 import copy
 import io
+from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
 from torch import Tensor, nn
+
+from quant.int4 import _native
 
 OURS = pytest.mark.only("starter", "baseline", "solution")
 # What a kernel may add to the error of the 4-bit weight, of the output's size. One that rounds activations and
@@ -158,6 +161,33 @@ def test_copies_and_files_bring_everything(impl: ModuleType, device: str) -> Non
     torch.save(twin, file)
     file.seek(0)
     assert torch.equal(torch.load(file, weights_only=False)(x), wanted)
+
+
+@pytest.mark.only("solution")
+@pytest.mark.parametrize("native", [True, False], ids=["native", "torch"])
+def test_every_kernel_multiplies_alike(
+    impl: ModuleType, device: str, native: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if native and (device != "cpu" or _native.kernel() is None):
+        pytest.skip("no native kernel on this device and machine")
+    if not native:
+        monkeypatch.setattr(_native, "kernel", lambda: None)
+    linear = layer(96, 48, device=device)
+    made = impl.Int4Linear.from_float(linear, 32)
+    for rows in (1, 3, 4, 5, 8):
+        assert_product(made, normal(rows, 96, seed=rows, device=device), linear.bias.detach())
+    assert not made(torch.zeros(2, 96, device=device)).sub(linear.bias).abs().max() > 1e-6
+
+
+@pytest.mark.only("solution")
+def test_without_a_compiler_there_is_no_native_kernel(
+    impl: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for compiler in ("a-compiler-that-is-not-there", "false"):
+        monkeypatch.setenv("CC", compiler)
+        assert _native.kernel.__wrapped__() is None
+    assert not list(tmp_path.rglob("*.so"))
 
 
 @pytest.mark.only("starter", "solution")
