@@ -136,7 +136,7 @@ def compare(
     contexts: Annotated[str, typer.Option(help="lengths of the prompt, with commas between them")] = "64,192,384",
     tokens: Annotated[int, typer.Option(help="how many tokens to generate after each")] = 64,
     rounds: Annotated[int, typer.Option(help="interleaved rounds")] = 5,
-    out: Annotated[Path, typer.Option(help="the picture")] = Path("kvcache-compare.png"),
+    out: Annotated[Path, typer.Option(help="the picture")] = Path("kvcache-report") / "compare.png",
     as_json: JsonOption = False,  # noqa: FBT002
     mine: MineOption = "",
 ) -> None:
@@ -193,6 +193,7 @@ def draw(results: dict[int, Any], out: Path) -> None:
     axes.set_ylabel("tokens per second")
     axes.set_ylim(bottom=0)
     axes.legend()
+    out.parent.mkdir(parents=True, exist_ok=True)
     temporary = out.with_suffix(".tmp.png")
     figure.savefig(temporary, dpi=120)
     plt.close(figure)

@@ -1,5 +1,6 @@
 """Our caches beside transformers' on one model and one prompt, interleaved, the tokens compared."""
 
+import copy
 import statistics
 import time
 from collections.abc import Callable
@@ -53,6 +54,8 @@ def race(
     Everybody prefills too; all run once a round, in an order that turns. Ratios are those of the same round.
     """
     total = prompt.shape[1] + count
+    endless = copy.copy(model.generation_config)
+    endless.eos_token_id = None  # nobody stops early: equal work for all
 
     def theirs(kind: str) -> tuple[Tensor, int]:
         cache: Any = DynamicCache() if kind == "dynamic" else StaticCache(model.config, total)
@@ -62,8 +65,8 @@ def race(
             past_key_values=cache,
             max_new_tokens=count,
             do_sample=False,
-            eos_token_id=-1,  # nobody stops early: equal work for all
             pad_token_id=0,
+            generation_config=endless,
         )
         return out[:, prompt.shape[1] :], sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
 
