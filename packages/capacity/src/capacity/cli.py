@@ -149,7 +149,7 @@ def _explain(asked: Question, found: Answer, given: Efficiency) -> str:
         "fits: (memory - held back - weights) / cache of a request (capacity.concurrency)",
         "prompt, step: max(FLOPs / peak, bytes / bandwidth) + all-reduce + overhead (capacity.rooflines)",
         "full server: 1 / (t_prefill + output x t_step / batch) (capacity.serving)",
-        "replicas, percentiles: simulated, Poisson arrivals, fixed lengths, warm-up dropped by MSER-5 (capacity.serving)",
+        "replicas, percentiles: simulated, Poisson arrivals, fixed lengths, start dropped by MSER-5 (capacity.serving)",
         f"typical: {given.compute:.2f} of peak, {given.bandwidth:.2f} of bandwidth, {given.link:.2f} of link, "
         f"{given.overhead * 1e3:.2f} ms overhead, rounded roofline" + ("" if given is not TYPICAL else " (assumed)"),
     ]

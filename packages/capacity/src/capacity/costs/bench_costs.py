@@ -8,7 +8,7 @@ from harness.race import Race
 
 @pytest.mark.parametrize("replicas", [1, 10, 100])
 def bench_break_even(race: Race, replicas: int) -> None:
-    price = 7.2 * replicas / (replicas + 1.5) if replicas > 1 else 3.6  # a replica that hardly pays needs many
+    price = 7.2 * replicas / (replicas + 0.9) if replicas > 1 else 3.6  # a replica that hardly pays needs many
 
     def check(found: BreakEven, price: float) -> None:
         assert found.replicas >= replicas

@@ -47,6 +47,15 @@ def test_the_longest_goes_first(impl: ModuleType) -> None:
     near("longest first", impl.list_schedule(jobs, 2).makespan, 8.0)
 
 
+def test_when_and_where_each_job_runs(impl: ModuleType) -> None:
+    # 4 on worker 0, 3 on worker 1, which is free first and takes 2; then worker 0 takes 1
+    jobs = np.array([1.0, 4.0, 2.0, 3.0])
+    found = impl.list_schedule(jobs, 2)
+    assert found.start.tolist() == [4.0, 0.0, 3.0, 0.0], f"jobs {jobs} start at {found.start}"
+    assert found.worker.tolist() == [0, 0, 1, 1], f"jobs {jobs} run on workers {found.worker}"
+    whole(found, jobs.tolist(), 2)
+
+
 def test_grahams_worst_case(impl: ModuleType) -> None:
     # Two workers, 3 3 2 2 2: longest first takes 7, the best 6; 4/3 - 1/6 = 7/6
     near("longest first", impl.list_schedule(np.array([3.0, 3.0, 2.0, 2.0, 2.0]), 2).makespan, 7.0)
