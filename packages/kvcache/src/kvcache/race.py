@@ -56,6 +56,7 @@ def race(
     total = prompt.shape[1] + count
     endless = copy.copy(model.generation_config)
     endless.eos_token_id = None  # nobody stops early: equal work for all
+    endless.max_new_tokens, endless.do_sample, endless.pad_token_id = count, False, 0
 
     def theirs(kind: str) -> tuple[Tensor, int]:
         cache: Any = DynamicCache() if kind == "dynamic" else StaticCache(model.config, total)
@@ -63,9 +64,6 @@ def race(
             prompt,
             attention_mask=torch.ones_like(prompt),
             past_key_values=cache,
-            max_new_tokens=count,
-            do_sample=False,
-            pad_token_id=0,
             generation_config=endless,
         )
         return out[:, prompt.shape[1] :], sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
