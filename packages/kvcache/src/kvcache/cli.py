@@ -156,7 +156,7 @@ def compare(
         "kivi4": (plain, make("kivi4", mine)),
         "contiguous, int8 weights": (small, make("contiguous", mine)),
     }
-    text = loaded.tokenizer(models.corpus("heldout")[:20_000])["input_ids"]
+    text = loaded.tokenizer(models.corpus("heldout")[:20_000], verbose=False)["input_ids"]
     results = {}
     progress = track(lengths, "context", console=stderr, transient=True)
     for length in progress:
