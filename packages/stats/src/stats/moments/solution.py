@@ -117,7 +117,8 @@ def _moments(x: NDArray[np.float64]) -> Moments:
     squares = deviations * deviations
     found.m2 = float(squares.sum()) - n * left * left
     found.m3 = float(squares @ deviations) - 3 * left * found.m2
-    found.m4 = float(squares @ squares)
+    with np.errstate(over="ignore"):  # from 1e77 on the fourth power is inf, and the mean is as good as ever
+        found.m4 = float(squares @ squares)
     return found
 
 
