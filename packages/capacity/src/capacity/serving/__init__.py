@@ -12,7 +12,8 @@ What you write:
 - ``simulate``: every request's admission, first token and end.
 - ``warm_up``: how many requests of a run belong to its start, by a rule and not by eye.
 - ``saturation``: the throughput of a full server in closed form, which the simulation has to meet.
-- stretch: ``simulate_split``, with prompts read on servers of their own.
+- stretch: ``simulate_split``, with prompts read on servers of their own; ``simulate_prefix``, with a prefix that all
+  share; ``simulate_preempting``, which reserves nothing ahead.
 """
 
 from dataclasses import dataclass

@@ -2,6 +2,7 @@
 
 import heapq
 from collections import deque
+from dataclasses import replace
 from math import ceil, inf, sqrt
 
 import numpy as np
@@ -27,16 +28,19 @@ def simulate(server: Server, workload: Workload, seed: int = 0) -> Trace:
     freed with its last token. Raises ValueError where a request is too long for all the blocks.
     Source: Yu et al. 2022, Orca, section 3; Agrawal et al. 2024, Sarathi-Serve, arXiv:2403.02310, section 4.
     """
-    return _run(server, *draw(workload, seed))
+    arrivals, prompts, outputs = draw(workload, seed)
+    return _run(server, arrivals, prompts, outputs, np.zeros_like(prompts))
 
 
 def _run(  # noqa: C901, PLR0912, PLR0915 - one loop, in the order in which a server works
-    server: Server, arrivals: Floats, prompts: Ints, outputs: Ints
+    server: Server, arrivals: Floats, prompts: Ints, outputs: Ints, cached: Ints
 ) -> Trace:
+    # `cached` tokens of each prompt, whole blocks, need not be read and are held by somebody else.
     arrival: list[float] = arrivals.tolist()
     prompt: list[int] = prompts.tolist()
     output: list[int] = outputs.tolist()
-    blocks: list[int] = (-(-(prompts + outputs) // server.block)).tolist()
+    blocks: list[int] = (-(-(prompts + outputs - cached) // server.block)).tolist()
+    unread: list[int] = (prompts - cached).tolist()
     if max(blocks) > server.blocks:
         msg = f"a request needs {max(blocks)} blocks of {server.block} tokens, the server has {server.blocks}"
         raise ValueError(msg)
@@ -57,7 +61,7 @@ def _run(  # noqa: C901, PLR0912, PLR0915 - one loop, in the order in which a se
             arrived += 1
         while head < arrived and running < server.seats and held + blocks[head] <= server.blocks:
             admitted[head] = now
-            reading.append([head, prompt[head]])
+            reading.append([head, unread[head]])
             held += blocks[head]
             running += 1
             head += 1
@@ -183,9 +187,136 @@ def simulate_split(server: Server, readers: int, transfer: float, workload: Work
     order = np.argsort(handed, kind="stable")
     decoder = Server(server.step, server.token, server.context, 0.0, server.blocks, server.block, server.seats)
     # There it joins with its cache complete: a step that reads nothing of it stands for its second token.
-    back = _run(decoder, handed[order], prompts[order] + 1, np.maximum(outputs[order] - 1, 1))
+    joined, rest = prompts[order] + 1, np.maximum(outputs[order] - 1, 1)
+    back = _run(decoder, handed[order], joined, rest, np.zeros_like(joined))
     finish = np.empty_like(arrivals)
     finish[order] = back.finish
     finish = np.where(outputs == 1, read, finish)
     sums = (back.tokens, back.steps, back.busy, back.area, back.peak, back.held, back.most)
     return Trace(arrivals, started, read, finish, prompts, outputs, *sums, warm_up(read - arrivals))
+
+
+def simulate_prefix(server: Server, workload: Workload, shared: int, hits: float, seed: int = 0) -> Trace:
+    """Simulate prompts whose first ``shared`` tokens are the same for all and stay in the cache.
+
+    A request finds them there with probability ``hits``: then their whole blocks are neither read nor held by it, but
+    at least one token of its prompt is read. The prefix's blocks are always held, and not counted in ``peak``. Raises
+    ValueError for a negative prefix, hits outside 0 to 1, and a prefix that leaves no block to the requests.
+    Source: Zheng et al. 2024, SGLang, arXiv:2312.07104, section 3.
+    """
+    kept = shared // server.block
+    if shared < 0 or not 0 <= hits <= 1 or kept >= server.blocks:
+        limits = f"shared must not be negative nor fill all {server.blocks} blocks, hits lie within 0 and 1"
+        msg = f"{limits}, not {shared} and {hits}"
+        raise ValueError(msg)
+    arrivals, prompts, outputs = draw(workload, seed)
+    found = np.random.default_rng([seed, 1]).random(len(prompts)) < hits
+    cached = np.where(found, np.minimum(kept, (prompts - 1) // server.block) * server.block, 0)
+    return _run(replace(server, blocks=server.blocks - kept), arrivals, prompts, outputs, cached)
+
+
+def simulate_preempting(server: Server, workload: Workload, seed: int = 0) -> tuple[Trace, int]:
+    """Simulate a server that reserves nothing ahead: the trace, and how often a request was preempted.
+
+    A request holds the blocks of the tokens that it has and of the next one. When the next tokens of all that run do
+    not fit, those admitted last lose their blocks, go back to the front of the queue, and later read prompt and output
+    so far again. Nobody is admitted in a step that preempts. Raises what ``simulate`` raises.
+    Source: Kwon et al. 2023, arXiv:2309.06180, section 4.5, recomputation.
+    """
+    arrivals, prompts, outputs = draw(workload, seed)
+    if (worst := int((-(-(prompts + outputs) // server.block)).max())) > server.blocks:
+        msg = f"a request needs {worst} blocks of {server.block} tokens, the server has {server.blocks}"
+        raise ValueError(msg)
+    return _Preempting(server, arrivals, prompts, outputs).run()
+
+
+class _Preempting:
+    """The state of such a server, advanced step by step: with blocks that grow no two steps are alike."""
+
+    def __init__(self, server: Server, arrivals: Floats, prompts: Ints, outputs: Ints) -> None:
+        self.server, self.arrival = server, arrivals
+        self.prompts, self.outputs = prompts, outputs
+        self.prompt: list[int] = prompts.tolist()
+        self.unread: list[int] = prompts.tolist()
+        self.made = [0] * len(prompts)
+        self.admitted, self.first, self.finish = (np.zeros(len(prompts)) for _ in range(3))
+        self.waiting: deque[int] = deque()
+        self.running: list[int] = []
+        self.arrived = self.preempted = self.most = self.peak = self.steps = self.tokens = 0
+        self.now = self.busy = self.area = 0.0
+
+    def needed(self, request: int) -> int:
+        """Blocks for the tokens that a request has and the next one."""
+        return -(-(self.prompt[request] + self.made[request] + 1) // self.server.block)
+
+    def run(self) -> tuple[Trace, int]:
+        count = len(self.prompt)
+        while self.arrived < count or self.waiting or self.running:
+            if not self.waiting and not self.running:
+                self.now = max(self.now, float(self.arrival[self.arrived]))
+            while self.arrived < count and self.arrival[self.arrived] <= self.now:
+                self.area += self.now - float(self.arrival[self.arrived])
+                self.waiting.append(self.arrived)
+                self.arrived += 1
+            self.schedule()
+            self.step()
+        trace = Trace(
+            self.arrival,
+            self.admitted,
+            self.first,
+            self.finish,
+            self.prompts,
+            self.outputs,
+            self.tokens,
+            self.steps,
+            self.busy,
+            self.area,
+            self.peak,
+            0,  # nobody runs any more
+            self.most,
+            warm_up(self.first - self.arrival),
+        )
+        return trace, self.preempted
+
+    def schedule(self) -> None:
+        """Preempt until the next tokens fit, or else admit while more fit."""
+        held = sum(self.needed(request) for request in self.running)
+        crowded = held > self.server.blocks
+        while held > self.server.blocks:
+            last = self.running.pop()
+            held -= self.needed(last)
+            self.unread[last] = self.prompt[last] + self.made[last]
+            self.waiting.appendleft(last)
+            self.preempted += 1
+        while self.waiting and not crowded and len(self.running) < self.server.seats:
+            if held + self.needed(self.waiting[0]) > self.server.blocks:
+                break
+            self.running.append(self.waiting.popleft())
+            held += self.needed(self.running[-1])
+            if not self.made[self.running[-1]]:
+                self.admitted[self.running[-1]] = self.now
+        self.peak, self.most = max(self.peak, held), max(self.most, len(self.running))
+
+    def step(self) -> None:
+        """Read what the chunk allows, give everybody who is read a token, end who has all."""
+        decoding = [request for request in self.running if not self.unread[request]]
+        context = sum(self.prompt[request] + self.made[request] for request in decoding)
+        read, room = 0, self.server.chunk or 1 << 60
+        for request in self.running:
+            taken = min(self.unread[request], room - read)
+            self.unread[request] -= taken
+            read += taken
+        seconds = step_seconds(self.server, read, len(decoding), context)
+        self.area += (len(self.waiting) + len(self.running)) * seconds
+        self.now, self.busy, self.steps = self.now + seconds, self.busy + seconds, self.steps + 1
+        for request in [request for request in self.running if not self.unread[request]]:
+            self.made[request] += 1
+            self.tokens += 1
+            if self.made[request] == 1:
+                self.first[request] = self.now
+            if self.made[request] == self.outputs[request]:
+                self.finish[request] = self.now
+                self.running.remove(request)
+                unborn = np.flatnonzero(self.arrival == inf)
+                if len(unborn):
+                    self.arrival[unborn[0]] = self.now

@@ -52,3 +52,25 @@ def simulate_split(server: Server, readers: int, transfer: float, workload: Work
     Source: Zhong et al. 2024, DistServe, arXiv:2401.09670, section 4.
     """
     raise NotImplementedError("TODO 5 (stretch, about 20 lines): readers, then a server that only decodes")
+
+
+def simulate_prefix(server: Server, workload: Workload, shared: int, hits: float, seed: int = 0) -> Trace:
+    """Simulate prompts whose first ``shared`` tokens are the same for all and stay in the cache.
+
+    A request finds them there with probability ``hits``: then their whole blocks are neither read nor held by it, but
+    at least one token of its prompt is read. The prefix's blocks are always held, and not counted in ``peak``. Raises
+    ValueError for a negative prefix, hits outside 0 to 1, and a prefix that leaves no block to the requests.
+    Source: Zheng et al. 2024, SGLang, arXiv:2312.07104, section 3.
+    """
+    raise NotImplementedError("TODO 6 (stretch, about 8 lines): blocks that everybody shares")
+
+
+def simulate_preempting(server: Server, workload: Workload, seed: int = 0) -> tuple[Trace, int]:
+    """Simulate a server that reserves nothing ahead: the trace, and how often a request was preempted.
+
+    A request holds the blocks of the tokens that it has and of the next one. When the next tokens of all that run do
+    not fit, those admitted last lose their blocks, go back to the front of the queue, and later read prompt and output
+    so far again. Nobody is admitted in a step that preempts. Raises what ``simulate`` raises.
+    Source: Kwon et al. 2023, arXiv:2309.06180, section 4.5, recomputation.
+    """
+    raise NotImplementedError("TODO 7 (stretch, about 45 lines): blocks that grow, and requests that give way")

@@ -224,3 +224,70 @@ def test_impossible_splits(impl: ModuleType) -> None:
         impl.simulate_split(SERVER, 0, 0.0, Workload(1, 1, 1, rate=1.0))
     with pytest.raises(ValueError, match="have a rate"):
         impl.simulate_split(SERVER, 1, 0.0, Workload(1, 1, 1, concurrency=1))
+
+
+@pytest.mark.stretch
+def test_a_shared_prefix_is_read_by_nobody(impl: ModuleType) -> None:
+    # 100 of 200 tokens are shared: 6 whole blocks, 96 tokens
+    found = impl.simulate_prefix(SERVER, Workload(3, 200, 1, concurrency=1), 100, 1.0)
+    near("104 tokens read", found.first[0], 0.010 + 104e-4)
+    near("without a hit", impl.simulate_prefix(SERVER, Workload(1, 200, 1, concurrency=1), 100, 0.0).first[0], 0.030)
+    near("all shared: the last block is read", impl.simulate_prefix(
+        SERVER, Workload(1, 200, 1, concurrency=1), 200, 1.0).first[0], 0.010 + 8e-4)  # fmt: skip
+
+
+@pytest.mark.stretch
+def test_a_shared_prefix_is_held_once(impl: ModuleType) -> None:
+    # 200 + 8 tokens are 13 blocks, 7 of one's own: 6 + 3 * 7 = 27 blocks hold three requests, 26 two
+    load = Workload(12, 200, 8, concurrency=6)
+    for blocks, wanted in ((27, 3), (26, 2)):
+        found = impl.simulate_prefix(replace(SERVER, blocks=blocks), load, 100, 1.0)
+        assert found.most == wanted, f"{blocks} blocks, 6 of them shared: {found.most} requests at once, not {wanted}"
+
+
+@pytest.mark.stretch
+def test_context_counts_the_prefix(impl: ModuleType) -> None:
+    found = impl.simulate_prefix(SERVER, Workload(1, 200, 2, concurrency=1), 100, 1.0)
+    near("the second token attends to all 201", found.finish[0] - found.first[0], 0.011 + 201e-6)
+
+
+@pytest.mark.stretch
+def test_who_came_last_is_preempted(impl: ModuleType) -> None:
+    # Two blocks, two requests of 15 + 10: both start, but the next tokens need four blocks. The second gives way,
+    # and when the first has ended reads its 15 + 1 tokens again.
+    found, preempted = impl.simulate_preempting(replace(SERVER, blocks=2), Workload(2, 15, 10, concurrency=2))
+    assert preempted == 1
+    near("both first tokens", found.first[1], 0.013)
+    near("the first request", found.finish[0], 0.013 + 9 * 0.011 + 1e-6 * (9 * 15 + 45))
+    near("the second", found.finish[1], found.finish[0] + 0.010 + 16e-4 + 8 * 0.011 + 1e-6 * (8 * 15 + 44))
+
+
+@pytest.mark.stretch
+def test_with_room_nobody_is_preempted(impl: ModuleType) -> None:
+    load = Workload(60, 80, 12, rate=10.0, lengths="geometric")
+    found, preempted = impl.simulate_preempting(SERVER, load, 4)
+    assert preempted == 0
+    assert found.finish == pytest.approx(impl.simulate(SERVER, load, 4).finish, rel=ROUNDING)
+
+
+@pytest.mark.stretch
+def test_reserving_nothing_runs_more_at_once(impl: ModuleType) -> None:
+    tight, load = replace(SERVER, blocks=40, seats=64), Workload(60, 64, 96, concurrency=30)
+    careful, (bold, preempted) = impl.simulate(tight, load), impl.simulate_preempting(tight, load)
+    assert bold.most > careful.most, f"{bold.most} at once without, {careful.most} with reservation"
+    assert preempted > 0
+    assert bold.peak <= 40
+    assert bold.tokens == careful.tokens
+    assert (np.diff(bold.finish) >= 0).all(), "requests of equal length: one that was preempted was overtaken"
+
+
+@pytest.mark.stretch
+@pytest.mark.only("starter", "solution")
+def test_impossible_caches(impl: ModuleType) -> None:
+    load = Workload(1, 100, 20, concurrency=1)
+    with pytest.raises(ValueError, match="shared must not be negative"):
+        impl.simulate_prefix(SERVER, load, -1, 0.5)
+    with pytest.raises(ValueError, match="hits lie within 0 and 1"):
+        impl.simulate_prefix(SERVER, load, 10, 1.5)
+    with pytest.raises(ValueError, match="needs 8 blocks of 16 tokens"):
+        impl.simulate_preempting(replace(SERVER, blocks=7), load)
