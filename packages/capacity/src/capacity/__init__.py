@@ -10,7 +10,7 @@ from capacity.queueing.solution import erlang_c, replicas
 from capacity.rooflines import BOUND, TYPICAL, Efficiency, Estimate
 from capacity.rooflines.solution import calibrate, decode, prefill
 from capacity.serving import Server, Trace, Workload
-from capacity.serving.solution import saturation, simulate, simulate_split
+from capacity.serving.solution import saturation, simulate, simulate_preempting, simulate_prefix, simulate_split
 from capacity.vectors import Index, Weight
 from capacity.vectors.solution import embedding_cost, embedding_hours, index_bytes
 from capacity.weights import Model, Precision
@@ -54,6 +54,8 @@ __all__ = [
     "request_bytes",
     "saturation",
     "simulate",
+    "simulate_preempting",
+    "simulate_prefix",
     "simulate_split",
     "weight_bytes",
 ]
