@@ -1,5 +1,7 @@
 """Hypothesis tests from scratch, with numpy alone: the solutions of the exercises, as a library."""
 
 from stats.moments.solution import Moments
+from stats.pairing import Comparison
+from stats.pairing.solution import adjust_pvalues, bootstrap_ci, mcnemar, permutation_test
 
-__all__ = ["Moments"]
+__all__ = ["Comparison", "Moments", "adjust_pvalues", "bootstrap_ci", "mcnemar", "permutation_test"]
