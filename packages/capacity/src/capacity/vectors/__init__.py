@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 FLOAT, ID, LINK = 4, 8, 4  # bytes of a float32, of a vector's id (int64), and of a link in a graph (int32)
+NODE = 12  # bytes beside a node's links: how high it reaches (int32), and where its links begin (int64)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ def index_bytes(vectors: int, dim: int, index: Index) -> Weight:
         tables += index.lists * dim * 4
         ids = vectors * 8
     if index.links:
-        links = vectors * 2 * index.links * 4
+        links = vectors * (2 * index.links * 4 + 12)
         level, reached = 1, vectors
         while reached:
             reached = round(vectors / index.links**level)

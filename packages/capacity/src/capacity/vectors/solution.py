@@ -2,7 +2,7 @@
 
 from math import ceil
 
-from capacity.vectors import FLOAT, ID, LINK, Index, Weight
+from capacity.vectors import FLOAT, ID, LINK, NODE, Index, Weight
 
 HOUR = 3600
 
@@ -12,7 +12,8 @@ def index_bytes(vectors: int, dim: int, index: Index) -> Weight:
 
     A PQ codebook has ``2**bits`` centroids for each piece; SQ keeps a range for each dimension; an inverted file a
     float32 centroid for each list and an id for each vector. HNSW has room for ``2 * links`` links of each node on
-    level 0 and ``links`` on every level above that the node reaches, which is level l with probability ``links ** -l``.
+    level 0 and ``links`` on every level above that the node reaches, which is level l with probability ``links ** -l``,
+    and ``NODE`` bytes beside them. faiss stores as much, but for some hundred bytes of headers.
     Raises ValueError for negative vectors, dim below 1, and pieces that do not divide dim. Source: Jegou et al. 2011,
     doi:10.1109/TPAMI.2010.57; Malkov and Yashunin 2018, arXiv:1603.09320, section 4.
     """
@@ -25,7 +26,7 @@ def index_bytes(vectors: int, dim: int, index: Index) -> Weight:
     each = {"flat": FLOAT * dim, "sq8": dim, "pq": ceil(index.pieces * index.bits / 8)}[index.codes]
     tables = {"flat": 0, "sq8": 2 * FLOAT * dim, "pq": FLOAT * dim * 2**index.bits}[index.codes]
     above = sum(link_levels(vectors, index.links)[1:]) if index.links else 0
-    links = LINK * index.links * (2 * vectors + above) if index.links else 0
+    links = LINK * index.links * (2 * vectors + above) + NODE * vectors if index.links else 0
     return Weight(each * vectors, tables + FLOAT * dim * index.lists, ID * vectors if index.lists else 0, links)
 
 
