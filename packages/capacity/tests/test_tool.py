@@ -12,7 +12,8 @@ import pytest
 
 import capacity
 from capacity import gpus, zoo
-from capacity.plan import Published, Question, answer, audit
+from capacity.plan import Published, Question, answer, audit, server
+from capacity.rooflines import TYPICAL
 from capacity.weights import Model, Precision
 
 LLAMA = zoo.load("llama-3.1-8b")
@@ -109,6 +110,19 @@ def test_a_plan_keeps_its_limits() -> None:
     for speed in (found.bound, found.typical):
         assert speed.ttft_p99 <= 0.2
         assert speed.replicas * speed.saturation >= 20.0
+
+
+@pytest.mark.parametrize("name", ["llama-3.1-8b", "mixtral-8x7b"])
+def test_the_simulated_steps_are_the_rooflines(name: str) -> None:
+    question = asked(model=zoo.load(name), gpus=2)
+    one = server(question, 256, TYPICAL)
+    for batch in (1, 64, 256):
+        line = one.step + one.token * batch + one.context * batch * 1150
+        roof = capacity.decode(question.model, question.gpu, question.precision, batch, 1150, 2, TYPICAL).seconds
+        if batch == 1 and question.model.experts:
+            assert line > roof, f"{name}: one request takes {line:.4f} s, at least {roof:.4f} expected"
+        else:
+            assert line == pytest.approx(roof, rel=0.15), f"{name}, {batch} requests: {line:.4f} s, roofline {roof:.4f}"
 
 
 def test_a_tighter_limit_never_needs_fewer() -> None:

@@ -172,13 +172,16 @@ def _picture(asked: Question, speed: Speed, parts: Parts, path: Path) -> None:
     axes.axhline(1e3 * asked.slo, color="grey", linestyle=":", label="limit of the first token")
     axes.axvline(speed.saturation, color="grey", linestyle="--", label="full")
     axes.set(xlabel="requests/s of one server", ylabel="milliseconds", yscale="log", title="typical latency over load")
-    axes.legend(frameon=False)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False)
     axes.grid(alpha=0.3)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     scratch = path.with_name(f".{path.name}.tmp")
-    figure.savefig(scratch, format="svg", metadata={"Date": None})
-    scratch.replace(path)
+    try:
+        figure.savefig(scratch, format="svg", metadata={"Date": None})
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)  # there only if writing was cut short
 
 
 COLUMNS = ("concurrency", "ttft", "itl", "throughput")

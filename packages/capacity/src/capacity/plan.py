@@ -109,9 +109,10 @@ def answer(asked: Question, efficiency: Efficiency = TYPICAL, parts: Parts = Par
 
 
 def server(asked: Question, seats: int, efficiency: Efficiency, parts: Parts = Parts()) -> Server:
-    """Return the simulated server whose steps take what the roofline says for one request and for ``seats`` of them.
+    """Return the simulated server whose steps take what the roofline says for few requests and for ``seats`` of them.
 
-    Between those two the step's time is taken as a straight line.
+    Between those two the step's time is taken as a straight line. Few is one, and a quarter of ``seats`` for a mixture
+    of experts: from one request to some dozens it reads ever more experts, and a line from one would be too fast.
     """
     decode, read = parts.rooflines.decode, parts.rooflines.prefill
     fixed = (asked.gpus, efficiency)
@@ -121,12 +122,13 @@ def server(asked: Question, seats: int, efficiency: Efficiency, parts: Parts = P
         found: Estimate = decode(asked.model, asked.gpu, asked.precision, batch, tokens, *fixed)
         return found.seconds
 
-    alone = step(1, 0)
-    token = (step(seats, 0) - alone) / (seats - 1) if seats > 1 else 0.0
+    few = max(1, seats // 4) if asked.model.experts else 1
+    token = (step(seats, 0) - step(few, 0)) / (seats - few) if seats > few else 0.0
+    alone = max(step(few, 0) - token * (few - 1), token)
     cached = (step(seats, context) - step(seats, 0)) / seats / context
     first: Estimate = read(asked.model, asked.gpu, asked.precision, asked.prompt, 1, *fixed)
     prompt = max(0.0, first.seconds - alone) / asked.prompt  # what reading adds to a step that runs anyway
-    return Server(max(alone - token, 0.0), token, cached, prompt, seats=seats, chunk=CHUNK)
+    return Server(alone - token, token, cached, prompt, seats=seats, chunk=CHUNK)
 
 
 def _speed(asked: Question, fits: Fit, efficiency: Efficiency, parts: Parts) -> Speed:
