@@ -1,0 +1,5 @@
+"""``python -m stats``."""
+
+from stats.cli import main
+
+main()
