@@ -16,7 +16,11 @@ import torch
 from torch import Tensor
 
 GROUP, OUTPUTS = 32, 16
-FLAGS = ("-O3", "-mavx2", "-mfma", "-fopenmp", "-shared", "-fPIC")
+COMPILE = ("-O3", "-mavx2", "-mfma", "-fopenmp", "-fPIC", "-c")
+# Linked without an OpenMP of its own: the symbols are found in torch's, so that both share one pool of threads. Two
+# pools would fight for the cores, since a pool's threads go on spinning for a while. All symbols must be there at
+# loading.
+LINK = ("-shared", "-Wl,-z,now")
 
 
 @cache
@@ -30,17 +34,17 @@ def kernel() -> Any:  # noqa: ANN401 - a foreign function
     if not compiler or not capable or os.environ.get("QUANT_NATIVE") == "0":
         return None
     source = (files("quant.int4") / "_w4a8.c").read_bytes()
-    name = hashlib.sha256(source + " ".join(FLAGS).encode()).hexdigest()[:16]
+    name = hashlib.sha256(source + " ".join(COMPILE + LINK).encode()).hexdigest()[:16]
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "quant"
     library = folder / f"w4a8-{name}.so"
     try:
         if not library.exists():
             folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=folder) as scratch:
-                code, made = Path(scratch) / "w4a8.c", Path(scratch) / "w4a8.so"
+                code, half, made = (Path(scratch) / f"w4a8.{ending}" for ending in ("c", "o", "so"))
                 code.write_bytes(source)
-                command = [compiler, *FLAGS, str(code), "-o", str(made)]
-                subprocess.run(command, check=True, capture_output=True)  # noqa: S603
+                for command in ((*COMPILE, str(code), "-o", str(half)), (*LINK, str(half), "-o", str(made))):
+                    subprocess.run([compiler, *command], check=True, capture_output=True)  # noqa: S603
                 made.replace(library)  # whole or not at all, whoever else compiles at the same time
         function = ctypes.CDLL(str(library)).w4a8
     except (OSError, subprocess.CalledProcessError):
