@@ -47,9 +47,16 @@ def test_the_detectable_difference_is_found_with_the_power_that_was_asked() -> N
     d = generator.normal(0, 1, 400)
     d = (d - d.mean()) / d.std(ddof=1)
     found = compare(scored(list(d)), scored([0.0] * 400), pairing)
+    assert found.detectable is not None
     assert found.detectable == pytest.approx((1.959964 + 0.841621) / 20, rel=1e-5)
     again = compare(scored(list(d + found.detectable)), scored([0.0] * 400), pairing)
     assert again.power == pytest.approx(0.8, abs=1e-3)
+
+
+def test_scores_that_never_differ_say_nothing_of_what_could_be_found() -> None:
+    for values in ([1, 0], [1.0] * 500, [0.5, 0.5]):
+        found = compare(scored(values), scored(values), pairing)
+        assert (found.pvalue, found.detectable, found.power) == (1.0, None, None)
 
 
 def test_clusters_are_flipped_whole() -> None:
@@ -62,7 +69,7 @@ def test_clusters_are_flipped_whole() -> None:
     assert together.pvalue == pytest.approx(2 / 2**5), "eight documents, five of which differ: no more than 5 coins"
     assert together.clusters == 8
     assert together.estimate == apart.estimate == 0.625
-    assert together.detectable > 3 * apart.detectable
+    assert (together.detectable or 0) > 3 * (apart.detectable or 1)
     assert "few clusters" in together.why
 
 

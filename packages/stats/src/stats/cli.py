@@ -67,8 +67,11 @@ def show(found: Finding, metric: str, names: tuple[str, str]) -> None:
     table.add_row("difference", f"{found.estimate:+.4f}   95 % interval {low:+.4f} to {high:+.4f}")
     table.add_row("p-value", f"{found.pvalue:.3g}   {found.method}")
     table.add_row("why this test", found.why)
-    table.add_row("smallest difference found", f"{found.detectable:.4f} with 80 % power at 5 %")
-    table.add_row("power for the observed one", f"{found.power:.2f}")
+    if found.detectable is None or found.power is None:
+        table.add_row("smallest difference found", "unknown: all differences are the same, and so is their spread")
+    else:
+        table.add_row("smallest difference found", f"{found.detectable:.4f} with 80 % power at 5 %")
+        table.add_row("power for the observed one", f"{found.power:.2f}")
     console.print(table, highlight=False)
 
 
@@ -79,7 +82,8 @@ def picture(found: Finding, names: tuple[str, str], path: Path) -> None:
     low, high = found.confidence_interval
     figure = Figure(figsize=(7, 2.2), layout="constrained")
     axes = figure.add_subplot()
-    axes.axvspan(-found.detectable, found.detectable, color="0.92", label="too small to be found reliably")
+    if found.detectable is not None:
+        axes.axvspan(-found.detectable, found.detectable, color="0.92", label="too small to be found reliably")
     axes.axvline(0, color="0.5", linewidth=1)
     axes.plot([low, high], [0, 0], linewidth=3, solid_capstyle="butt", label="95 % interval")
     axes.plot([found.estimate], [0], "o", color="black", label="difference")

@@ -23,7 +23,8 @@ class Finding:
     """What a comparison found; differences are first minus second.
 
     ``detectable`` is the smallest difference that a test at 5 % finds with 80 % power, with these items and this
-    spread; ``power`` that of finding a difference as large as the one observed.
+    spread; ``power`` that of finding a difference as large as the one observed. Both are None where no two scores of
+    an item differ by more or less than others: the spread of the differences is then unknown, not 0.
     """
 
     estimate: float
@@ -31,8 +32,8 @@ class Finding:
     pvalue: float
     method: str
     n: int
-    power: float
-    detectable: float
+    power: float | None
+    detectable: float | None
     why: str
     means: tuple[float, float]
     clusters: int | None
@@ -139,9 +140,11 @@ def compare(
         why = "the same items, right or wrong" if binary else "the same items, scores of any size"
         method = found.method
     cut = NORMAL.inv_cdf(1 - ALPHA / 2)
-    effect = abs(estimate) / spread if spread else math.inf
-    power = NORMAL.cdf(effect - cut) + NORMAL.cdf(-effect - cut) if spread else float(estimate != 0)
-    detectable = (cut + NORMAL.inv_cdf(POWER)) * spread
+    power = detectable = None
+    if spread > 0:
+        effect = abs(estimate) / spread
+        power = NORMAL.cdf(effect - cut) + NORMAL.cdf(-effect - cut)
+        detectable = (cut + NORMAL.inv_cdf(POWER)) * spread
     means = float(a.mean()), float(b.mean())
     return Finding(estimate, (low, high), found.pvalue, method, n, power, detectable, why, means, clusters)
 
