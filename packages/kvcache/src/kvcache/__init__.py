@@ -10,9 +10,12 @@ from kvcache.kivi.solution import QuantizedCache, dequantize, pack, quantize, un
 from kvcache.paging.solution import BlockPool, PagedCache, paged_attention, slot_mapping
 from kvcache.rotary import Scaled, Scaling
 from kvcache.rotary.solution import frequencies, positions_of, rotate, scaled_frequencies
+from kvcache.sampling import Beam
+from kvcache.sampling.solution import beam_search, min_p, repetition_penalty, sample, top_k, top_p
 
 __all__ = [
     "EMPTY",
+    "Beam",
     "BlockPool",
     "Codes",
     "Config",
@@ -29,16 +32,22 @@ __all__ = [
     "attend",
     "attend_grouped",
     "attend_tiled",
+    "beam_search",
     "dequantize",
     "frequencies",
+    "min_p",
     "pack",
     "paged_attention",
     "positions_of",
     "quantize",
+    "repetition_penalty",
     "rotate",
+    "sample",
     "scaled_frequencies",
     "seen",
     "slot_mapping",
+    "top_k",
+    "top_p",
     "unpack",
     "visible",
 ]

@@ -1,0 +1,48 @@
+"""The simple answer: sort everything, one generator for each row."""
+
+import torch
+from torch import Tensor
+
+FAR = float("-inf")
+
+
+def top_k(logits: Tensor, k: int) -> Tensor:
+    """Sort and compare with the k-th."""
+    ordered = logits.sort(descending=True).values
+    return logits.masked_fill(logits < ordered[:, min(k, logits.shape[1]) - 1, None], FAR)
+
+
+def top_p(logits: Tensor, p: float) -> Tensor:
+    """Sort, add up, and put the mask back into place."""
+    ordered, index = logits.sort(descending=True)
+    probabilities = ordered.double().softmax(-1)
+    drop = probabilities.cumsum(-1) - probabilities >= p
+    drop[:, 0] = False
+    return logits.masked_fill(torch.zeros_like(drop).scatter(1, index, drop), FAR)
+
+
+def min_p(logits: Tensor, p: float) -> Tensor:
+    """Compare probabilities."""
+    probabilities = logits.double().softmax(-1)
+    return logits.masked_fill(probabilities < p * probabilities.amax(-1, keepdim=True), FAR)
+
+
+def repetition_penalty(logits: Tensor, tokens: Tensor, penalty: float) -> Tensor:
+    """Change one token after the other."""
+    out = logits.clone()
+    for row in range(len(logits)):
+        for token in set(tokens[row].tolist()):
+            value = logits[row, token]
+            out[row, token] = value / penalty if value > 0 else value * penalty
+    return out
+
+
+def sample(logits: Tensor, seeds: Tensor, step: int, temperature: float = 1.0) -> Tensor:
+    """Seed a generator for each row and step."""
+    if temperature == 0:
+        return logits.argmax(-1)
+    found = []
+    for row, seed in zip(logits.cpu(), seeds.tolist(), strict=True):
+        generator = torch.Generator().manual_seed((seed * 1_000_003 + step * 7919) % 2**63)
+        found.append(torch.multinomial((row.double() / temperature).softmax(-1), 1, generator=generator))
+    return torch.cat(found).to(logits.device)

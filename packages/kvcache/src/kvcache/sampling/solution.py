@@ -1,0 +1,164 @@
+"""The production answer: no sort of the whole vocabulary, and noise computed from seed, step and token alone."""
+
+import torch
+from torch import Tensor
+
+from kvcache.sampling import Beam, Score
+
+FAR = float("-inf")
+FEW = 256  # tokens that top-p looks at before it sorts a vocabulary
+
+
+def top_k(logits: Tensor, k: int) -> Tensor:
+    """Keep the ``k`` largest logits of each row, and what equals the smallest of them; -inf for the rest.
+
+    A ``k`` beyond the vocabulary keeps all. Raises ValueError for k below 1, NaN, or logits that are not (rows,
+    vocabulary). Source: Fan et al. 2018, arXiv:1805.04833, section 5.2.
+    """
+    _refuse(logits)
+    if k < 1:
+        msg = f"k is {k}, must be at least 1"
+        raise ValueError(msg)
+    threshold = logits.topk(min(k, logits.shape[1])).values[:, -1:]
+    return logits.masked_fill(logits < threshold, FAR)
+
+
+def top_p(logits: Tensor, p: float) -> Tensor:
+    """Keep the fewest most likely tokens of each row whose probabilities add up to at least ``p``; -inf for the rest.
+
+    At least one token is kept. Raises ValueError for p outside (0, 1] and what ``top_k`` refuses. Source: Holtzman et
+    al. 2019, arXiv:1904.09751, eq. 2.
+    """
+    _refuse(logits)
+    if not 0 < p <= 1:
+        msg = f"top-p is {p}, must be in (0, 1]"
+        raise ValueError(msg)
+    if p == 1:
+        return logits
+    vocabulary = logits.shape[1]
+    wide = logits.float()
+    total = wide.logsumexp(1, keepdim=True)
+    # A trained model's nucleus is a few dozen tokens; only a flat row needs the whole order.
+    for count in (min(FEW, vocabulary), vocabulary):
+        largest, index = wide.topk(count)  # both (rows, count)
+        probabilities = (largest - total).exp()
+        before = probabilities.cumsum(1) - probabilities
+        if count == vocabulary or bool((before[:, -1] >= p).all()):
+            break
+    keep = before < p
+    keep[:, 0] = True
+    kept = torch.zeros_like(logits, dtype=torch.bool).scatter_(1, index, keep)
+    return logits.masked_fill(~kept, FAR)
+
+
+def min_p(logits: Tensor, p: float) -> Tensor:
+    """Keep tokens at least ``p`` times as likely as the row's most likely one; -inf for the rest.
+
+    Raises ValueError for p outside [0, 1] and what ``top_k`` refuses. Source: Nguyen et al. 2024, arXiv:2407.01082.
+    """
+    _refuse(logits)
+    if not 0 <= p <= 1:
+        msg = f"min-p is {p}, must be in [0, 1]"
+        raise ValueError(msg)
+    log_p = torch.tensor(p, dtype=torch.float32, device=logits.device).log()
+    return logits.masked_fill(logits < logits.amax(1, keepdim=True) + log_p, FAR)
+
+
+def repetition_penalty(logits: Tensor, tokens: Tensor, penalty: float) -> Tensor:
+    """Divide the positive logits of the tokens in each row by ``penalty``, and multiply the negative ones by it.
+
+    ``tokens`` is (rows, n) int64, what each row has said; said twice counts once. Raises ValueError for a penalty that
+    is not positive, tokens of other rows or outside the vocabulary, and what ``top_k`` refuses. Source: Keskar et al.
+    2019, arXiv:1909.05858, section 4.1.
+    """
+    _refuse(logits)
+    if not penalty > 0:
+        msg = f"penalty is {penalty}, must be positive"
+        raise ValueError(msg)
+    if tokens.ndim != 2 or len(tokens) != len(logits):  # noqa: PLR2004
+        msg = f"tokens have shape {tuple(tokens.shape)}, must be ({len(logits)}, n)"
+        raise ValueError(msg)
+    if tokens.numel() and not 0 <= int(tokens.min()) <= int(tokens.max()) < logits.shape[1]:
+        msg = f"tokens {int(tokens.min())} to {int(tokens.max())} are outside the vocabulary of {logits.shape[1]}"
+        raise ValueError(msg)
+    said = logits.gather(1, tokens)
+    return logits.scatter(1, tokens, torch.where(said > 0, said / penalty, said * penalty))
+
+
+def sample(logits: Tensor, seeds: Tensor, step: int, temperature: float = 1.0) -> Tensor:
+    """Draw a token for each row from softmax(logits / temperature), int64 (rows,).
+
+    ``seeds`` is (rows,) int64. The same logits, seed and step give the same token, whatever the other rows are;
+    different seeds or steps are independent. Temperature 0 takes the most likely token. Raises ValueError for a
+    negative temperature, seeds of another number, a row without a finite logit, and what ``top_k`` refuses.
+    """
+    _refuse(logits)
+    if not temperature >= 0:
+        msg = f"temperature is {temperature}, must not be negative"
+        raise ValueError(msg)
+    if tuple(seeds.shape) != (len(logits),):
+        msg = f"seeds have shape {tuple(seeds.shape)}, must be ({len(logits)},)"
+        raise ValueError(msg)
+    best = logits.amax(1, keepdim=True)
+    if not bool(best.isfinite().all()):
+        rows = (~best.isfinite()).nonzero()[:, 0].tolist()
+        msg = f"rows {rows[:5]} have no token that may be drawn, or an infinite logit"
+        raise ValueError(msg)
+    if temperature == 0:
+        return logits.argmax(1)
+    # argmax(log p + Gumbel noise) is a draw from p (Gumbel 1954), without a softmax or a sum over the row.
+    token = torch.arange(logits.shape[1], device=logits.device)
+    key = _mix(_mix(seeds.to(logits.device)) + step)
+    bits = _mix(key[:, None] ^ _mix(token))  # (rows, vocabulary)
+    uniform = (((bits >> 11) & ((1 << 53) - 1)).double() + 0.5) * 2.0**-53
+    gumbel = -(-uniform.log()).log()
+    return ((logits - best).double() / temperature + gumbel).argmax(1)
+
+
+def beam_search(score: Score, start: Tensor, width: int, length: int, eos: int, alpha: float = 1.0) -> list[Beam]:
+    """Return the ``width`` best continuations of ``start``, (n,) int64, best first, of at most ``length`` tokens.
+
+    A sequence ends with ``eos`` or at ``length``; its score is its log probability divided by its number of tokens to
+    the power of ``alpha``. The ``width`` most likely unfinished ones go on, and finished ones compete at the end. Fewer
+    come back where fewer exist. Raises ValueError for a width or length below 1. Source: Sutskever et al. 2014,
+    arXiv:1409.3215, section 3.2; Wu et al. 2016, arXiv:1609.08144, eq. 14.
+    """
+    for name, value in (("width", width), ("length", length)):
+        if value < 1:
+            msg = f"{name} is {value}, must be at least 1"
+            raise ValueError(msg)
+    live, sums, done = start[None], torch.zeros(1, dtype=torch.float64), list[Beam]()
+    for step in range(1, length + 1):
+        logp = score(live).double().cpu().log_softmax(-1)  # (live, vocabulary)
+        totals = (sums[:, None] + logp).flatten()
+        # Each live sequence can end in one way only, so twice the width always holds the width that go on.
+        values, index = totals.topk(min(2 * width, len(totals)))
+        rows, tokens = index // logp.shape[1], index % logp.shape[1]
+        following = torch.cat([live[rows.to(live.device)], tokens[:, None].to(live)], 1)
+        ends = (tokens == eos) | (step == length)
+        for i in ends.nonzero()[:, 0].tolist():
+            if values[i] > FAR:
+                sequence = tuple(following[i, len(start) :].tolist())
+                done.append(Beam(sequence, float(values[i]) / step**alpha))
+        on = (~ends & (values > FAR)).nonzero()[:width, 0]
+        if not len(on):
+            break
+        live, sums = following[on.to(live.device)], values[on]
+    return sorted(done, key=lambda beam: -beam.score)[:width]
+
+
+def _mix(x: Tensor) -> Tensor:
+    """Scramble int64 so that every bit depends on all (the finalizer of SplitMix64, Steele et al. 2014)."""
+    x = x + -7046029254386353131  # 0x9E3779B97F4A7C15 as a signed number; products wrap around
+    x = (x ^ ((x >> 30) & ((1 << 34) - 1))) * -4658895280553007687  # 0xBF58476D1CE4E5B9
+    x = (x ^ ((x >> 27) & ((1 << 37) - 1))) * -7723592293110705685  # 0x94D049BB133111EB
+    return x ^ ((x >> 31) & ((1 << 33) - 1))
+
+
+def _refuse(logits: Tensor) -> None:
+    if logits.ndim != 2 or not logits.shape[1]:  # noqa: PLR2004
+        msg = f"logits have shape {tuple(logits.shape)}, must be (rows, vocabulary)"
+        raise ValueError(msg)
+    if bool(logits.isnan().any()):
+        msg = "logits have NaN"
+        raise ValueError(msg)

@@ -1,0 +1,252 @@
+"""What every implementation of ``kvcache.sampling`` has to do."""
+
+import itertools
+import math
+from collections.abc import Callable
+from types import ModuleType
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+from torch import Tensor
+
+FAR = float("-inf")
+DRAWS = 20_000
+# Seeds are fixed, so a test that passes passes always; over all seeds each would raise a false alarm once in 10,000.
+ALARM = 1e-4
+ONE_SEED = pytest.mark.known("peer_transformers", reason="one generator serves the whole batch")
+
+
+def logs(*rows: list[float], device: str = "cpu") -> Tensor:
+    return torch.tensor(rows, device=device).log()
+
+
+def kept(filtered: Tensor) -> list[list[int]]:
+    return [(row > FAR).nonzero().flatten().tolist() for row in filtered]
+
+
+def assert_distribution(draws: Tensor, probabilities: Tensor, what: str) -> None:
+    counts = torch.bincount(draws.cpu(), minlength=len(probabilities)).double()
+    possible = probabilities > 0
+    assert not counts[~possible].any(), f"{what}: a token of probability 0 was drawn"
+    shares = probabilities[possible].double().cpu()
+    expected = shares / shares.sum() * len(draws)
+    pvalue = stats.chisquare(counts[possible].numpy(), expected.numpy()).pvalue
+    assert pvalue > ALARM, f"{what}: counts {counts.tolist()[:8]}, expected {expected.tolist()[:8]}, p = {pvalue:.1e}"
+
+
+# Filters
+
+
+def test_top_k(impl: ModuleType, device: str) -> None:
+    logits = torch.tensor([[1.0, 5.0, 3.0, 4.0], [4.0, 3.0, 2.0, 1.0]], device=device)
+    found = impl.top_k(logits, 2)
+    assert kept(found) == [[1, 3], [0, 1]], f"k = 2 keeps {kept(found)}"
+    assert torch.equal(found[found > FAR], logits[found > FAR]), "what is kept must not change"
+    assert kept(impl.top_k(logits, 9)) == [[0, 1, 2, 3]] * 2
+    assert kept(impl.top_k(logits, 1)) == [[1], [0]]
+
+
+@pytest.mark.parametrize(
+    ("p", "wanted"), [(0.4, [1]), (0.49, [1]), (0.55, [1, 3]), (0.75, [1, 3]), (0.85, [0, 1, 3]), (1.0, [0, 1, 2, 3])]
+)
+def test_top_p_keeps_the_fewest_that_reach_p(impl: ModuleType, device: str, p: float, wanted: list[int]) -> None:
+    logits = torch.tensor([[0.125, 0.5, 0.0625, 0.3125]], device=device).log()
+    found = kept(impl.top_p(logits, p))[0]
+    assert found == wanted, f"probabilities 0.125, 0.5, 0.0625, 0.3125 at p = {p} keep {found}, expected {wanted}"
+
+
+def test_top_p_of_a_flat_vocabulary(impl: ModuleType, device: str) -> None:
+    logits = torch.linspace(0, 0.01, 1000, device=device)[None].repeat(2, 1)
+    logits[1, 3] = 20.0
+    found = kept(impl.top_p(logits, 0.9))
+    assert abs(len(found[0]) - 899) <= 3, f"900 of 1000 nearly equal tokens make 0.9, kept {len(found[0])}"
+    assert found[1] == [3], "the peaked row beside it keeps one token"
+
+
+def test_min_p_is_relative(impl: ModuleType, device: str) -> None:
+    logits = logs([0.4, 0.25, 0.19, 0.16], [0.97, 0.01, 0.01, 0.01], device=device)
+    found = kept(impl.min_p(logits, 0.5))
+    assert found == [[0, 1], [0]], f"half as likely as the most likely: {found}"
+    assert kept(impl.min_p(logits, 0.0)) == [[0, 1, 2, 3]] * 2
+
+
+def test_the_penalty_works_on_both_signs_and_once(impl: ModuleType, device: str) -> None:
+    logits = torch.tensor([[2.0, -2.0, 1.0, 0.0], [1.0, 1.0, 1.0, 1.0]], device=device)
+    tokens = torch.tensor([[0, 1, 0], [3, 3, 3]], device=device)
+    found = impl.repetition_penalty(logits, tokens, 2.0)
+    assert found.tolist() == [[1.0, -4.0, 1.0, 0.0], [1.0, 1.0, 1.0, 0.5]], f"penalty 2: {found.tolist()}"
+    assert logits[0, 0] == 2, "logits were changed in place"
+
+
+@settings(max_examples=20)
+@given(seed=st.integers(0, 999), p=st.floats(0.05, 0.99), k=st.integers(1, 40))
+def test_filters_keep_the_likely(impl: ModuleType, device: str, seed: int, p: float, k: int) -> None:
+    logits = torch.randn(3, 40, generator=torch.Generator().manual_seed(seed)).to(device) * 3
+    for name, found in (("top_k", impl.top_k(logits, k)), ("top_p", impl.top_p(logits, p))):
+        for row, filtered in zip(logits, found, strict=True):
+            stays = filtered > FAR
+            assert stays.any(), f"{name} left nothing"
+            if not bool(stays.all()):
+                assert row[stays].min() >= row[~stays].max(), f"{name} kept a token and dropped a likelier one"
+    mass = (logits.softmax(-1) * (impl.top_p(logits, p) > FAR)).sum(-1)
+    assert mass.min() >= p - 1e-5, f"top-p {p:.3f} kept a mass of {mass.min():.3f}"
+
+
+# Drawing
+
+
+def test_draws_follow_the_softmax(impl: ModuleType, device: str) -> None:
+    probabilities = torch.tensor([0.5, 0.25, 0.125, 0.0, 0.1, 0.025])
+    logits = probabilities.log().to(device).expand(DRAWS, -1)
+    draws = impl.sample(logits, torch.arange(DRAWS, device=device), 0)
+    assert draws.shape == (DRAWS,)
+    assert_distribution(draws, probabilities, "20,000 seeds")
+
+
+@pytest.mark.parametrize("temperature", [0.5, 2.0])
+def test_temperature(impl: ModuleType, device: str, temperature: float) -> None:
+    logits = torch.tensor([1.0, 0.0, -1.0, 2.0])
+    draws = impl.sample(logits.to(device).expand(DRAWS, -1), torch.arange(DRAWS, device=device), 3, temperature)
+    assert_distribution(draws, (logits / temperature).softmax(0), f"temperature {temperature}")
+
+
+def test_steps_of_one_request_are_independent(impl: ModuleType, device: str) -> None:
+    logits, seed = torch.zeros(1, 4, device=device), torch.tensor([5], device=device)
+    draws = torch.cat([impl.sample(logits, seed, step) for step in range(2000)])
+    assert_distribution(draws, torch.full((4,), 0.25), "2000 steps of one seed")
+    pairs = draws[:-1] * 4 + draws[1:]
+    assert_distribution(pairs[::2], torch.full((16,), 1 / 16), "neighbouring steps")
+
+
+@ONE_SEED
+def test_a_row_does_not_notice_its_neighbours(impl: ModuleType, device: str) -> None:
+    logits = torch.randn(64, 50, generator=torch.Generator().manual_seed(0)).to(device)
+    seeds = torch.arange(100, 164, device=device)
+    together = impl.sample(logits, seeds, 7)
+    backwards = impl.sample(logits.flip(0), seeds.flip(0), 7).flip(0)
+    alone = torch.cat([impl.sample(logits[i : i + 1], seeds[i : i + 1], 7) for i in range(64)])
+    changed = (together != alone).sum().item()
+    assert changed == 0, f"{changed} of 64 rows draw another token alone than in a batch"
+    assert torch.equal(together, backwards), "the order of the rows changes what they draw"
+
+
+def test_the_same_seed_and_step_repeat(impl: ModuleType, device: str) -> None:
+    logits, seeds = torch.zeros(8, 1000, device=device), torch.arange(8, device=device)
+    first = impl.sample(logits, seeds, 1)
+    assert torch.equal(first, impl.sample(logits, seeds, 1)), "the same seeds and step drew other tokens"
+    assert not torch.equal(first, impl.sample(logits, seeds, 2)), "another step drew the same tokens"
+    assert not torch.equal(first, impl.sample(logits, seeds + 8, 1)), "other seeds drew the same tokens"
+
+
+def test_temperature_zero_is_greedy(impl: ModuleType, device: str) -> None:
+    logits = torch.tensor([[1.0, 3.0, 2.0], [5.0, 3.0, FAR]], device=device)
+    assert impl.sample(logits, torch.tensor([1, 2], device=device), 0, 0.0).tolist() == [1, 0]
+
+
+def test_large_logits_do_not_overflow(impl: ModuleType, device: str) -> None:
+    logits = torch.tensor([[1000.0, 0.0, 999.0]], device=device).expand(500, -1)
+    draws = impl.sample(logits, torch.arange(500, device=device), 0, 0.5)
+    assert_distribution(draws, torch.tensor([1 / (1 + math.exp(-2)), 0.0, 1 / (1 + math.exp(2))]), "logits of 1000")
+
+
+@pytest.mark.only("starter", "solution")
+def test_bad_input_is_refused(impl: ModuleType, device: str) -> None:
+    good = torch.zeros(2, 3, device=device)
+    seeds = torch.arange(2, device=device)
+    calls: tuple[Callable[[Tensor], object], ...] = (
+        lambda x: impl.top_k(x, 1),
+        lambda x: impl.top_p(x, 0.5),
+        lambda x: impl.min_p(x, 0.5),
+        lambda x: impl.repetition_penalty(x, seeds[:, None], 2.0),
+        lambda x: impl.sample(x, seeds, 0),
+    )
+    for call in calls:
+        with pytest.raises(ValueError, match="NaN"):
+            call(good * float("nan"))
+        with pytest.raises(ValueError, match="shape"):
+            call(good[0])
+    for p in (0.0, -0.1, 1.1, float("nan")):
+        with pytest.raises(ValueError, match="top-p is"):
+            impl.top_p(good, p)
+    for p in (-0.1, 1.1):
+        with pytest.raises(ValueError, match="min-p is"):
+            impl.min_p(good, p)
+    with pytest.raises(ValueError, match="k is 0"):
+        impl.top_k(good, 0)
+    with pytest.raises(ValueError, match="penalty is 0"):
+        impl.repetition_penalty(good, seeds[:, None], 0.0)
+    with pytest.raises(ValueError, match="outside the vocabulary"):
+        impl.repetition_penalty(good, seeds[:, None] + 2, 1.5)
+    with pytest.raises(ValueError, match="tokens have shape"):
+        impl.repetition_penalty(good, seeds[:1, None], 1.5)
+    with pytest.raises(ValueError, match="temperature is -1"):
+        impl.sample(good, seeds, 0, -1.0)
+    with pytest.raises(ValueError, match="seeds have shape"):
+        impl.sample(good, seeds[:1], 0)
+    with pytest.raises(ValueError, match=r"rows \[1\]"):
+        impl.sample(torch.tensor([[0.0, 1.0], [FAR, FAR]], device=device), seeds, 0)
+
+
+# Beams
+
+
+def table_of(seed: int, vocabulary: int = 4) -> Tensor:
+    return torch.randn(vocabulary, vocabulary, generator=torch.Generator().manual_seed(seed)) * 2
+
+
+def exhaustive(table: Tensor, start: int, length: int, eos: int, alpha: float) -> list[tuple[float, tuple[int, ...]]]:
+    """Score every sequence of a Markov chain that ends with ``eos`` or at ``length``."""
+    logp, found = table.double().log_softmax(-1), []
+    for size in range(1, length + 1):
+        for tokens in itertools.product(range(len(table)), repeat=size):
+            if eos in tokens[:-1] or (size < length and tokens[-1] != eos):
+                continue
+            total = sum(float(logp[a, b]) for a, b in itertools.pairwise((start, *tokens)))
+            found.append((total / size**alpha, tokens))
+    return sorted(found, reverse=True)
+
+
+@pytest.mark.stretch
+@pytest.mark.parametrize("alpha", [0.0, 1.0])
+@pytest.mark.parametrize("seed", range(6))
+def test_a_wide_beam_finds_the_best(impl: ModuleType, device: str, seed: int, alpha: float) -> None:
+    table = table_of(seed)
+    start = torch.tensor([2, 1], device=device)
+    beams = impl.beam_search(lambda tokens: table.to(device)[tokens[:, -1]], start, 64, 3, 0, alpha)
+    wanted = exhaustive(table, 1, 3, 0, alpha)
+    for beam, (score, tokens) in zip(beams[:5], wanted[:5], strict=True):
+        assert beam.tokens == tokens, f"alpha {alpha}: {beam.tokens} with {beam.score:.4f}, {tokens} has {score:.4f}"
+        assert beam.score == pytest.approx(score, abs=1e-9)
+    assert len(beams) == min(64, len(wanted))
+
+
+@pytest.mark.stretch
+def test_a_beam_of_one_is_greedy(impl: ModuleType, device: str) -> None:
+    table = table_of(3, 6)
+    table[:, 0] = -50.0  # no end
+    [beam] = impl.beam_search(lambda t: table.to(device)[t[:, -1]], torch.tensor([1], device=device), 1, 5, 0)
+    token, wanted = 1, []
+    for _ in range(5):
+        token = int(table[token].argmax())
+        wanted.append(token)
+    assert list(beam.tokens) == wanted
+
+
+@pytest.mark.stretch
+def test_an_ending_sequence_leaves_its_place(impl: ModuleType, device: str) -> None:
+    # Token 0 ends. From 1 it is likeliest to end, but going on over 2 ends with a better mean.
+    table = torch.full((3, 3), 1e-6)
+    table[1], table[2] = torch.tensor([0.6, 0.01, 0.39]), torch.tensor([0.01, 0.0001, 0.9899])
+    beams = impl.beam_search(lambda t: table.log().to(device)[t[:, -1]], torch.tensor([1], device=device), 1, 6, 0)
+    assert beams[0].tokens == (2,) * 6, f"found {beams[0].tokens}: the place of the ended sequence was not given on"
+
+
+@pytest.mark.stretch
+@pytest.mark.only("starter", "solution")
+def test_bad_beams_are_refused(impl: ModuleType, device: str) -> None:
+    for width, length, words in ((0, 1, "width is 0"), (1, 0, "length is 0")):
+        with pytest.raises(ValueError, match=words):
+            impl.beam_search(lambda t: t.float(), torch.tensor([1], device=device), width, length, 0)
