@@ -27,6 +27,9 @@ def kept(filtered: Tensor) -> list[list[int]]:
     return [(row > FAR).nonzero().flatten().tolist() for row in filtered]
 
 
+Call = Callable[[Tensor], object]
+
+
 def assert_distribution(draws: Tensor, probabilities: Tensor, what: str) -> None:
     counts = torch.bincount(draws.cpu(), minlength=len(probabilities)).double()
     possible = probabilities > 0
@@ -156,7 +159,7 @@ def test_large_logits_do_not_overflow(impl: ModuleType, device: str) -> None:
 def test_bad_input_is_refused(impl: ModuleType, device: str) -> None:
     good = torch.zeros(2, 3, device=device)
     seeds = torch.arange(2, device=device)
-    calls: tuple[Callable[[Tensor], object], ...] = (
+    calls: tuple[Call, ...] = (
         lambda x: impl.top_k(x, 1),
         lambda x: impl.top_p(x, 0.5),
         lambda x: impl.min_p(x, 0.5),
