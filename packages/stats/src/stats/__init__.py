@@ -1,6 +1,17 @@
 """Hypothesis tests from scratch, with numpy alone: the solutions of the exercises, as a library."""
 
-from stats.evals.solution import bradley_terry, calibration_error, cohens_kappa, pass_at_k
+from stats.evals import PositionBias
+from stats.evals.solution import (
+    bradley_terry,
+    calibration_bias,
+    calibration_error,
+    cohens_kappa,
+    krippendorff_alpha,
+    pass_at_k,
+    position_bias,
+    rating_intervals,
+    squared_calibration_error,
+)
 from stats.moments.solution import Moments
 from stats.pairing import Comparison
 from stats.pairing.solution import adjust_pvalues, bootstrap_ci, mcnemar, permutation_test
@@ -8,12 +19,18 @@ from stats.pairing.solution import adjust_pvalues, bootstrap_ci, mcnemar, permut
 __all__ = [
     "Comparison",
     "Moments",
+    "PositionBias",
     "adjust_pvalues",
     "bootstrap_ci",
     "bradley_terry",
+    "calibration_bias",
     "calibration_error",
     "cohens_kappa",
+    "krippendorff_alpha",
     "mcnemar",
     "pass_at_k",
     "permutation_test",
+    "position_bias",
+    "rating_intervals",
+    "squared_calibration_error",
 ]

@@ -41,3 +41,21 @@ def bench_calibration_error(race: Race, n: int) -> None:
         assert 0 <= found < 0.1
 
     race(lambda impl: impl.calibration_error(confidence, correct), check=check, clock=time.process_time, unit="items")
+
+
+@pytest.mark.parametrize("level", ["nominal", "ordinal", "interval"])
+@pytest.mark.parametrize("items", [30, 300, 3_000])
+def bench_krippendorff_alpha(race: Race, items: int, level: str) -> None:
+    generator = np.random.default_rng(0)
+    ratings = np.clip(generator.integers(1, 6, items) + generator.integers(-1, 2, (4, items)), 1, 5).astype(float)
+    ratings[generator.random(ratings.shape) < 0.2] = np.nan
+
+    def check(found: float) -> None:
+        assert 0.1 < found < 0.95
+
+    race(
+        lambda impl: impl.krippendorff_alpha(ratings, level=level),
+        check=check,
+        clock=time.process_time,
+        unit="items, 4 raters",
+    )

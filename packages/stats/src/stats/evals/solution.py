@@ -1,13 +1,18 @@
 """The production answer: all tasks at once, tables of counts, and Newton's steps for the ratings."""
 
 import math
+from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from stats.evals import PositionBias
+from stats.pairing.solution import permutation_test
+
 Vector = NDArray[np.float64]
 STEPS = 100
+BLOCK = 1 << 20  # numbers drawn at a time
 
 
 def pass_at_k(samples: ArrayLike, correct: ArrayLike, k: int) -> NDArray[np.float64]:
@@ -63,17 +68,64 @@ def calibration_error(confidence: ArrayLike, correct: ArrayLike, *, bins: int = 
     too; each bin weighs as much as it has items. Raises ValueError for values out of range, NaN, lengths that differ,
     no items, or bins below 1. Source: Naeini et al. 2015; Guo et al. 2017, arXiv:1706.04599, eq. 3.
     """
-    p, right = np.asarray(confidence, float), np.asarray(correct, float)
-    _refuse_misfit(p, right, "confidence and correct")
-    if not ((p >= 0) & (p <= 1) & ((right == 0) | (right == 1))).all():
-        msg = "confidence must lie between 0 and 1, and correct be 0 or 1"
-        raise ValueError(msg)
-    if bins < 1:
-        msg = f"bins is {bins}, must be at least 1"
-        raise ValueError(msg)
-    # Compared with the edges themselves: ceil(p * bins) would put 0.07 of 100 bins one too high.
-    number = np.searchsorted(np.arange(1, bins) / bins, p, side="left")
+    p, right, number = _binned(confidence, correct, bins)
     return float(np.abs(np.bincount(number, p - right, bins)).sum()) / p.size
+
+
+def krippendorff_alpha(ratings: ArrayLike, *, level: Literal["nominal", "ordinal", "interval"] = "nominal") -> float:
+    """Return the agreement beyond chance of any number of raters, not all of whom need to have rated every item.
+
+    ``ratings`` is (raters, items) of numbers, or of any labels at level nominal; NaN or None is a rating not given.
+    Items with fewer than two ratings say nothing. Disagreement is 0 or 1 (nominal), the squared distance (interval),
+    or that of the ranks (ordinal). NaN where all ratings that count are alike. Raises ValueError for another shape,
+    an unknown level, inf, labels that have no order, or no item with two ratings. Source: Krippendorff 2011,
+    Computing Krippendorff's Alpha-Reliability.
+    """
+    if level not in ("nominal", "ordinal", "interval"):
+        raise ValueError(f"level is {level!r}, must be 'nominal', 'ordinal' or 'interval'")
+    table = np.asarray(ratings)
+    if table.ndim != 2:  # noqa: PLR2004
+        raise ValueError(f"ratings have shape {table.shape}, must be (raters, items)")
+    given = _given(table)
+    given &= given.sum(0) > 1  # one rating of an item agrees with nothing
+    if not given.any():
+        raise ValueError("no item has two ratings: there is nothing to compare")
+    _, item = given.nonzero()
+    sizes = np.bincount(item)
+    values, code, counts = np.unique(table[given], return_inverse=True, return_counts=True)
+    n = code.size
+    if level == "nominal":
+        cells = np.unique(item * values.size + code, return_counts=True)
+        same = np.bincount(cells[0] // values.size, cells[1] ** 2)
+        within, between = sizes**2 - same, float(n**2 - (counts**2).sum())
+    else:
+        # The ordinal distance of two values, all ratings from one to the other with half of both ends, is that of
+        # their mid-ranks. Squared distances of all pairs are 2 n times those from the mean.
+        numbers = _numbers(values, level)
+        scale = np.cumsum(counts) - counts / 2 if level == "ordinal" else numbers
+        x = (scale - scale.mean())[code]
+        means = np.bincount(item, x) / np.maximum(sizes, 1)
+        within = 2 * sizes * np.bincount(item, (x - means[item]) ** 2)
+        between = float(2 * n * ((x - x.mean()) ** 2).sum())
+    observed = float((within / np.maximum(sizes - 1, 1)).sum())
+    return 1 - (n - 1) * observed / between if between else math.nan
+
+
+def position_bias(forward: ArrayLike, swapped: ArrayLike) -> PositionBias:
+    """Measure how far a judge of duels prefers a place, from duels that it judged twice, in both orders.
+
+    ``forward`` (n,) is the verdict with model A shown first, ``swapped`` that with A second: 1 where A wins, 0 where
+    B does, 0.5 for a tie. Raises ValueError for other values, lengths that differ, or no duels. Source: Zheng et al.
+    2023, arXiv:2306.05685, section 3.4; Shi et al. 2024, arXiv:2406.07791.
+    """
+    a, b = np.asarray(forward, float), np.asarray(swapped, float)
+    _refuse_misfit(a, b, "verdicts")
+    if not (np.isin(a, (0, 0.5, 1)).all() and np.isin(b, (0, 0.5, 1)).all()):
+        raise ValueError("verdicts must be 1 (model A wins), 0 (B wins) or 0.5 (a tie)")
+    # A wins for being first in the one order, B in the other: without a bias their difference is 0 on average.
+    pvalue = permutation_test(a, b).pvalue
+    both = float((a + b).mean() / 2)
+    return PositionBias(float((a - b).mean() + 1) / 2, pvalue, float((a == b).mean()), both, a.size)
 
 
 def bradley_terry(wins: ArrayLike, *, tolerance: float = 1e-10) -> NDArray[np.float64]:
@@ -99,15 +151,102 @@ def bradley_terry(wins: ArrayLike, *, tolerance: float = 1e-10) -> NDArray[np.fl
     for _ in range(STEPS):
         chance = 1 / (1 + np.exp(strength - strength[:, None]))  # of the row's beating the column
         gradient = won - (duels * chance).sum(1)
-        weight = duels * chance * (1 - chance)
-        # The information matrix is a graph's Laplacian: adding a constant pins the mean without changing the rest.
-        information = np.diag(weight.sum(1)) - weight + weight.sum() / len(w) ** 2
-        step = np.linalg.solve(information, gradient)
+        # A constant on all strengths changes nothing: adding one to the matrix pins the mean, and nothing else.
+        step = np.linalg.solve(_information(duels, strength) + duels.mean(), gradient)
         strength += step / max(1.0, float(np.abs(step).max()))  # never more than 1 at a time, so that it converges
         if np.abs(step).max() <= tolerance:
             break
     ratings: Vector = strength - strength.mean()
     return ratings
+
+
+def rating_intervals(wins: ArrayLike, *, level: float = 0.95) -> NDArray[np.float64]:
+    """Return (models, 2), an interval for each rating of ``bradley_terry``, from the curvature of the likelihood.
+
+    The ratings have mean 0, so each interval is of a model against the average of all. Raises ValueError as
+    ``bradley_terry`` does, and for a level outside (0, 1). Source: Hunter 2004, section 6; Chiang et al. 2024,
+    arXiv:2403.04132, section 5.
+    """
+    if not 0 < level < 1:
+        raise ValueError(f"level is {level}, must lie between 0 and 1")
+    strength = bradley_terry(wins)
+    w = np.array(wins, float)
+    np.fill_diagonal(w, 0)
+    covariance = np.linalg.pinv(_information(w + w.T, strength), hermitian=True)
+    reach = NormalDist().inv_cdf((1 + level) / 2) * np.sqrt(covariance.diagonal())
+    return np.stack([strength - reach, strength + reach], axis=1)
+
+
+def calibration_bias(confidence: ArrayLike, *, bins: int = 10, resamples: int = 1_000, seed: int = 0) -> float:
+    """Return the mean calibration error that a perfectly calibrated model would show with the same confidences.
+
+    ``confidence`` is (n,) between 0 and 1. Whether each item is right is drawn with its confidence as the chance,
+    ``resamples`` times, and ``calibration_error`` averaged. Raises ValueError as that does, and for resamples below 1.
+    Source: Broecker and Smith 2007 (consistency resampling); Vaicenavicius et al. 2019, arXiv:1902.06977, section 5.
+    """
+    p, _, number = _binned(confidence, np.zeros(np.shape(confidence)), bins)
+    if resamples < 1:
+        raise ValueError(f"resamples is {resamples}, must be at least 1")
+    order = np.argsort(number, kind="stable")
+    p, starts = p[order], np.flatnonzero(np.diff(number[order], prepend=-1))
+    generator, rows, total = np.random.default_rng(seed), max(1, BLOCK // p.size), 0.0
+    for start in range(0, resamples, rows):
+        right = generator.random((min(rows, resamples - start), p.size)) < p
+        total += float(np.abs(np.add.reduceat(p - right, starts, axis=1)).sum())
+    return total / (resamples * p.size)
+
+
+def squared_calibration_error(confidence: ArrayLike, correct: ArrayLike, *, bins: int = 10) -> float:
+    """Return an unbiased estimate of the mean squared distance of confidence and accuracy, over bins of equal width.
+
+    Arguments and bins are those of ``calibration_error``. Its mean over data sets is the truth, 0 for a calibrated
+    model, so that a single estimate may be negative. Bins of one item say nothing and are left out; NaN if all are.
+    Source: Kumar, Liang and Ma 2019, arXiv:1909.10155, section 5 (here without binned confidences).
+    """
+    p, right, number = _binned(confidence, correct, bins)
+    d, counts = p - right, np.bincount(number, minlength=bins)
+    # The square of a bin's mean holds the squares of single items, which are noise; products of two items are not.
+    products = np.bincount(number, d, bins) ** 2 - np.bincount(number, d**2, bins)
+    many = counts > 1
+    squared = products[many] / (counts[many] - 1)  # times a bin's weight: its count over all counts
+    return float(squared.sum() / counts[many].sum()) if many.any() else math.nan
+
+
+def _binned(confidence: ArrayLike, correct: ArrayLike, bins: int) -> tuple[Vector, Vector, NDArray[np.intp]]:
+    """Check confidences and verdicts, and return them with the number of each one's bin."""
+    p, right = np.asarray(confidence, float), np.asarray(correct, float)
+    _refuse_misfit(p, right, "confidence and correct")
+    if not ((p >= 0) & (p <= 1) & ((right == 0) | (right == 1))).all():
+        raise ValueError("confidence must lie between 0 and 1, and correct be 0 or 1")
+    if bins < 1:
+        raise ValueError(f"bins is {bins}, must be at least 1")
+    # Compared with the edges themselves: ceil(p * bins) would put 0.07 of 100 bins one too high.
+    return p, right, np.searchsorted(np.arange(1, bins) / bins, p, side="left")
+
+
+def _given(table: NDArray[np.generic]) -> NDArray[np.bool_]:
+    """Return which ratings are there: not NaN and not None."""
+    if table.dtype.kind == "f":
+        return np.asarray(~np.isnan(table.astype(float)))
+    there = [x is not None and x == x for x in table.ravel().tolist()]  # noqa: PLR0124 - NaN differs from itself
+    return np.array(there, bool).reshape(table.shape)
+
+
+def _numbers(values: NDArray[np.generic], level: str) -> Vector:
+    try:
+        numbers = np.asarray(values, float)
+    except (TypeError, ValueError):
+        raise ValueError(f"ratings such as {values[0]!r} have no order: level {level} takes numbers") from None
+    if not np.isfinite(numbers).all():
+        raise ValueError("ratings have inf")
+    return numbers
+
+
+def _information(duels: Vector, strength: Vector) -> Vector:
+    """Return the Fisher information of the strengths, a graph's Laplacian: constants are in its null space."""
+    chance = 1 / (1 + np.exp(strength - strength[:, None]))
+    weight = duels * chance * (1 - chance)
+    return np.asarray(np.diag(weight.sum(1)) - weight, float)
 
 
 def _unreachable(beat: NDArray[np.bool_]) -> tuple[int, int] | None:

@@ -110,6 +110,83 @@ def test_a_bin_holds_its_upper_edge(impl: ModuleType) -> None:
     assert found == pytest.approx((abs(0.35 - 1) + 0.25) / 3), f"0.2 is the upper edge of the first of 5 bins: {found}"
 
 
+_ = math.nan
+# Krippendorff 2011, section D: four raters, twelve items, the last of which has one rating only.
+FOUR_RATERS = [
+    [1, 2, 3, 3, 2, 1, 4, 1, 2, _, _, _],
+    [1, 2, 3, 3, 2, 2, 4, 1, 2, 5, _, 3],
+    [_, 3, 3, 3, 2, 3, 4, 2, 2, 5, 1, _],
+    [1, 2, 3, 3, 2, 4, 4, 1, 2, 5, 1, _],
+]
+
+
+@pytest.mark.parametrize(("level", "wanted"), [("nominal", 0.743), ("ordinal", 0.815), ("interval", 0.849)])
+def test_alpha_of_krippendorffs_example(impl: ModuleType, level: str, wanted: float) -> None:
+    found = impl.krippendorff_alpha(FOUR_RATERS, level=level)
+    assert found == pytest.approx(wanted, abs=5e-4), f"{level}: published as {wanted}, got {found:.4f}"
+
+
+def test_alpha_by_hand(impl: ModuleType) -> None:
+    # Items aa, ab, bb, b: the last counts nowhere. Of 6 ratings 3 are a: 2 / 6 disagree where 18 / 30 do by chance.
+    found = impl.krippendorff_alpha([["a", "a", "b", "b"], ["a", "b", "b", None]])
+    assert found == pytest.approx(1 - (2 / 6) / (18 / 30)), f"alpha is {1 - (2 / 6) / (18 / 30):.4f}, got {found:.4f}"
+
+
+@settings(max_examples=25)
+@given(st.integers(0, 10_000), st.sampled_from(["nominal", "ordinal", "interval"]))
+def test_alpha_is_one_minus_observed_over_expected_disagreement(impl: ModuleType, seed: int, level: str) -> None:
+    generator = np.random.default_rng(seed)
+    ratings = generator.choice([1.0, 2.0, 4.0, 7.0], (4, 8))
+    ratings[generator.random((4, 8)) < 0.3] = math.nan
+    ratings[:2, 0] = 1, 2  # at least one item with two ratings, and two values
+    items = [[x for x in column if x == x] for column in ratings.T]  # noqa: PLR0124
+    items = [item for item in items if len(item) > 1]
+    pooled = [x for item in items for x in item]
+
+    def cost(x: float, y: float) -> float:
+        between = [z for z in pooled if min(x, y) <= z <= max(x, y)]
+        ranks = len(between) - (pooled.count(x) + pooled.count(y)) / 2
+        return {"nominal": float(x != y), "ordinal": ranks**2 * (x != y), "interval": (x - y) ** 2}[level]
+
+    observed = sum(sum(cost(x, y) for x in item for y in item) / (len(item) - 1) for item in items)
+    expected = sum(cost(x, y) for x in pooled for y in pooled) / (len(pooled) - 1)
+    found = impl.krippendorff_alpha(ratings, level=level)
+    assert found == pytest.approx(1 - observed / expected, abs=1e-12), f"{level}: {ratings.tolist()}"
+
+
+def test_alpha_of_full_agreement_and_of_one_value(impl: ModuleType) -> None:
+    assert impl.krippendorff_alpha([[1, 2, 3], [1, 2, 3], [1, 2, 3]], level="ordinal") == pytest.approx(1)
+    assert impl.krippendorff_alpha([[0, 1], [1, 0]]) == pytest.approx(-0.5), "two raters who always disagree"
+
+
+@pytest.mark.known("peer_krippendorff", reason="raises where all ratings are alike")
+def test_alpha_of_one_value_throughout_says_nothing(impl: ModuleType) -> None:
+    assert math.isnan(impl.krippendorff_alpha([[3, 3], [3, 3]]))
+
+
+def test_a_judge_that_always_takes_the_first(impl: ModuleType) -> None:
+    found = impl.position_bias([1, 1, 1, 1, 1, 1], [0, 0, 0, 0, 0, 0])
+    assert (found.first_share, found.consistency, found.win_rate, found.n) == (1, 0, 0.5, 6)
+    assert found.pvalue == pytest.approx(2 / 2**6), f"six duels changed with the order, all one way: {found.pvalue}"
+
+
+def test_a_judge_without_a_bias(impl: ModuleType) -> None:
+    found = impl.position_bias([1, 0, 1, 0.5, 1], [1, 0, 1, 0.5, 1])
+    assert (found.first_share, found.consistency, found.pvalue) == (0.5, 1, 1)
+    assert found.win_rate == pytest.approx(0.7), f"A wins 3 of 5 and half of one: 0.7, got {found.win_rate}"
+
+
+def test_position_bias_by_hand(impl: ModuleType) -> None:
+    # 50 duels that A wins in both orders, 12 that go to the first place in both, 3 that go to the second.
+    forward, swapped = [1] * 50 + [1] * 12 + [0] * 3, [1] * 50 + [0] * 12 + [1] * 3
+    found = impl.position_bias(forward, swapped)
+    assert found.first_share == pytest.approx((65 + 9) / 130), f"74 of 130 verdicts for the first, {found.first_share}"
+    assert found.consistency == pytest.approx(50 / 65)
+    assert found.win_rate == pytest.approx((62 + 53) / 130)
+    wanted = 2 * sum(math.comb(15, i) for i in range(4)) / 2**15
+    assert found.pvalue == pytest.approx(wanted), f"12 against 3 is p {wanted:.4f}, got {found.pvalue:.4f}"
+
+
 @pytest.mark.stretch
 def test_two_models_have_the_log_odds(impl: ModuleType) -> None:
     found = impl.bradley_terry([[0, 30], [10, 0]])
@@ -171,7 +248,96 @@ def test_bad_input_is_refused(impl: ModuleType) -> None:
     for p, right in (([1.1], [1]), ([-0.1], [0]), ([math.nan], [1]), ([0.5], [2])):
         with pytest.raises(ValueError, match="between 0 and 1"):
             impl.calibration_error(p, right)
+    for ratings, words in (
+        ([1, 2, 3], "shape"),
+        ([[1, 2], [_, _]], "no item has two"),
+        ([[]], "no item has two"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            impl.krippendorff_alpha(ratings)
+    with pytest.raises(ValueError, match="level"):
+        impl.krippendorff_alpha([[1, 2], [1, 2]], level="ratio")
+    with pytest.raises(ValueError, match="no order"):
+        impl.krippendorff_alpha([["good", "bad"], ["good", "bad"]], level="ordinal")
+    with pytest.raises(ValueError, match="inf"):
+        impl.krippendorff_alpha([[1, math.inf], [1, 2]], level="interval")
+    with pytest.raises(ValueError, match="verdicts must be"):
+        impl.position_bias([1, 2], [0, 1])
+    with pytest.raises(ValueError, match="shapes"):
+        impl.position_bias([1], [0, 1])
+    with pytest.raises(ValueError, match="empty"):
+        impl.position_bias([], [])
     with pytest.raises(ValueError, match="bins is 0"):
         impl.calibration_error([0.5], [1], bins=0)
     with pytest.raises(ValueError, match="empty"):
         impl.calibration_error([], [])
+
+
+@pytest.mark.stretch
+def test_the_interval_of_a_duel_is_that_of_the_log_odds(impl: ModuleType) -> None:
+    low, high = impl.rating_intervals([[0, 30], [10, 0]])[0]
+    # The difference of both strengths has variance 1 / 30 + 1 / 10; a strength is half of it.
+    error = math.sqrt(1 / 30 + 1 / 10) / 2
+    wanted = math.log(3) / 2 - 1.959964 * error, math.log(3) / 2 + 1.959964 * error
+    assert (low, high) == pytest.approx(wanted, abs=1e-5), f"30 to 10: {wanted}, got {(low, high)}"
+
+
+@pytest.mark.stretch
+def test_rating_intervals_hold_the_truth_as_often_as_promised(impl: ModuleType) -> None:
+    truth = np.array([0.8, 0.2, 0.0, -0.3, -0.7])
+    chance = 1 / (1 + np.exp(truth[None, :] - truth[:, None]))
+    generator, runs, held = np.random.default_rng(0), 200, 0
+    for _run in range(runs):
+        won = np.triu(generator.binomial(60, chance), 1)
+        ends = impl.rating_intervals(won + np.tril(60 - won.T, -1), level=0.9)
+        held += int(((ends[:, 0] <= truth) & (truth <= ends[:, 1])).sum())
+    # The ratings of a run are dependent: runs are the unit, so the bound is that of `runs` draws, four errors wide.
+    share, error = held / (5 * runs), math.sqrt(0.09 / runs)
+    assert abs(share - 0.9) < 4 * error, f"90 % intervals hold the truth in {share:.3f} of cases"
+
+
+@pytest.mark.stretch
+def test_the_bias_of_one_bin_is_that_of_a_coin(impl: ModuleType) -> None:
+    n = 20
+    wanted = sum(abs(k - n / 2) * math.comb(n, k) for k in range(n + 1)) / 2**n / n
+    found = impl.calibration_bias([0.5] * n, bins=1, resamples=4000)
+    # |k - 10| has mean 1.762 and variance 5 - 1.762**2: four errors of 4000 draws.
+    assert abs(found - wanted) < 4 * math.sqrt(5 - (n * wanted) ** 2) / n / math.sqrt(4000), (
+        f"20 fair coins look off by {wanted:.4f} on average, got {found:.4f}"
+    )
+    twice = impl.calibration_bias([0.25] * n + [0.75] * n, bins=2, resamples=4000)
+    assert twice > found / math.sqrt(2) * 1.1, "errors of different bins do not cancel"
+    assert impl.calibration_bias([0.0, 1.0], resamples=5) == 0, "sure and right: nothing to be off by"
+
+
+@pytest.mark.stretch
+@pytest.mark.parametrize("shift", [0.0, 0.1])
+def test_the_squared_error_is_right_on_average(impl: ModuleType, shift: float) -> None:
+    generator = np.random.default_rng(1)
+    found = []
+    for _run in range(400):
+        p = generator.uniform(0.2, 0.8, 60)
+        found.append(impl.squared_calibration_error(p, generator.random(60) < p + shift, bins=5))
+    mean, error = float(np.mean(found)), float(np.std(found) / 20)
+    assert abs(mean - shift**2) < 4 * error, f"off by {shift}: squared {shift**2:.4f}, on average {mean:.4f}"
+
+
+@pytest.mark.stretch
+def test_the_squared_error_by_hand(impl: ModuleType) -> None:
+    # Differences 0.9, -0.1, -0.1 of one bin; the products of different items are -0.09, -0.09 and 0.01.
+    found = impl.squared_calibration_error([0.9, 0.9, 0.9, 0.3], [0, 1, 1, 1])
+    assert found == pytest.approx(-0.17 / 3), f"the mean of -0.09, -0.09, 0.01 is -0.0567, got {found:.4f}"
+    assert math.isnan(impl.squared_calibration_error([0.1, 0.9], [0, 1])), "one item a bin says nothing"
+
+
+@pytest.mark.stretch
+@pytest.mark.only("starter", "solution")
+def test_bad_options_are_refused(impl: ModuleType) -> None:
+    with pytest.raises(ValueError, match="level"):
+        impl.rating_intervals([[0, 1], [1, 0]], level=95)
+    with pytest.raises(ValueError, match="resamples is 0"):
+        impl.calibration_bias([0.5], resamples=0)
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        impl.calibration_bias([1.5])
+    with pytest.raises(ValueError, match="bins is 0"):
+        impl.squared_calibration_error([0.5], [1], bins=0)
