@@ -8,10 +8,13 @@ from kvcache.decoder import Config, Decoder
 from kvcache.kivi import Codes
 from kvcache.kivi.solution import QuantizedCache, dequantize, pack, quantize, unpack
 from kvcache.paging.solution import BlockPool, PagedCache, paged_attention, slot_mapping
+from kvcache.prefixes import Hit
+from kvcache.prefixes.solution import HashChain, RadixTree
 from kvcache.rotary import Scaled, Scaling
 from kvcache.rotary.solution import frequencies, positions_of, rotate, scaled_frequencies
 from kvcache.sampling import Beam
 from kvcache.sampling.solution import beam_search, min_p, repetition_penalty, sample, top_k, top_p
+from kvcache.shared import SharedMemory
 
 __all__ = [
     "EMPTY",
@@ -21,11 +24,15 @@ __all__ = [
     "Config",
     "ContiguousCache",
     "Decoder",
+    "HashChain",
+    "Hit",
     "KVCache",
     "PagedCache",
     "QuantizedCache",
+    "RadixTree",
     "Scaled",
     "Scaling",
+    "SharedMemory",
     "SlidingCache",
     "TransformersCache",
     "View",
