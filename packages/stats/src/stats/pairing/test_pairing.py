@@ -34,6 +34,28 @@ def test_mcnemar_is_an_exact_binomial_tail(impl: ModuleType, up: int, down: int)
     assert found.n == 107 + up + down
 
 
+@pytest.mark.only("starter", "solution")
+def test_mcnemar_takes_scores_of_any_type(impl: ModuleType) -> None:
+    first, second = table(3, 9, 1, 2)
+    kinds = (bool, np.int8, np.uint64, np.float32, ">i4", object)
+    wanted = impl.mcnemar(first.tolist(), second.tolist())
+    for kind in kinds:
+        for other in kinds:
+            found = impl.mcnemar(first.astype(kind), second.astype(other))
+            assert found == wanted, f"{kind} and {other} give p {found.pvalue}, lists {wanted.pvalue}"
+    assert impl.mcnemar(first[::2], second[::2]).n == 8, "a strided view"
+
+
+@pytest.mark.only("starter", "solution")
+@pytest.mark.parametrize("n", [199, 201, 999, 5_000])
+def test_tails_are_exact_at_any_size(impl: ModuleType, n: int) -> None:
+    for k in {0, 1, 5, 19, 20, 41, n // 3, n // 2 - 3}:
+        found = impl.mcnemar(*table(0, n - k, k, 0)).log_pvalue
+        tail = 2 * fair_tail(n, k)
+        wanted = math.log(tail.numerator) - math.log(tail.denominator)
+        assert abs(found - wanted) <= 1e-12 * max(1, abs(wanted)), f"{k} of {n}: log p {wanted:.15g}, got {found:.15g}"
+
+
 @pytest.mark.parametrize(("agree", "more"), [(0, 0), (5, 500)])
 def test_items_on_which_both_agree_do_not_count(impl: ModuleType, agree: int, more: int) -> None:
     few, many = impl.mcnemar(*table(agree, 8, 2, agree)), impl.mcnemar(*table(agree + more, 8, 2, agree + more))
@@ -186,6 +208,8 @@ def test_bad_input_is_refused(impl: ModuleType) -> None:
         ([1, 0], [1], "shapes"),
         ([], [], "0 items"),
         ([1, 2], [1, 0], "0 or 1"),
+        ([0, 1], [1, -1], "0 or 1"),
+        ([0, 0.5], [1, 0], "0 or 1"),
         ([1.0, math.nan], [1, 0], "NaN"),
         ([[1, 0]], [[1, 0]], "shapes"),
     ):
