@@ -60,12 +60,13 @@ def test_the_longest_prefix_is_found(impl: ModuleType, kind: str) -> None:
     first = serve(index, pool, text(1, 2, 3, tail=2))
     assert index.held == 3, f"14 tokens fill 3 blocks of 4, the cache holds {index.held}"
     for tokens, count in (
+        ([*text(1), 20, 21, 22, 99], 1),  # leaves in the middle of a block
+        (text(1, 2, 5), 2),
         (text(1, 2, 3, 4), 3),
         (text(1, 2, 4), 2),
         (text(1, 2, tail=3), 2),
         (text(1, 3), 1),
         (text(2, 3), 0),
-        ([*text(1), 20, 21, 22, 99], 1),
     ):
         hit = index.match(tokens)
         assert hit.blocks == tuple(first[:count]), f"{tokens} begins with blocks {first[:count]}, found {hit.blocks}"
