@@ -1,4 +1,7 @@
-"""The production answer: constant-time blocks, one gather in block order, then torch's kernel."""
+"""The production answer: constant-time blocks; a native kernel that reads them where they lie.
+
+Without a compiler, and on other devices, one gather in block order and then torch's kernel.
+"""
 
 import torch
 import torch.nn.functional as F
@@ -6,7 +9,7 @@ from torch import Tensor
 
 from kvcache.caches import View
 from kvcache.caches.solution import refuse_crop, refuse_rows, refuse_sizes, refuse_update
-from kvcache.paging import UNUSED
+from kvcache.paging import UNUSED, _kernel
 
 
 class BlockPool:
@@ -92,16 +95,19 @@ def paged_attention(q: Tensor, k_pool: Tensor, v_pool: Tensor, block_tables: Ten
     shapes that do not fit, mixed dtypes or devices, and lengths or blocks that are not there. Source: Kwon et al. 2023,
     arXiv:2309.06180, section 4.1.
     """
-    needed = _refuse_misfit(q, k_pool, v_pool, block_tables, lengths)
-    kv_heads, _, size, head_dim = k_pool.shape
-    out = torch.zeros_like(q)
-    for row, (length, count) in enumerate(zip(lengths.tolist(), needed, strict=True)):
+    _refuse_misfit(q, k_pool, v_pool, block_tables, lengths)
+    if _kernel.suits(k_pool, v_pool):
+        return _kernel.attend(q[:, :, None], k_pool, v_pool, block_tables, lengths, int(lengths.max()))[:, :, 0]
+    (kv_heads, blocks, size, head_dim), out = k_pool.shape, torch.zeros_like(q)
+    heads = torch.arange(kv_heads, device=q.device)[:, None] * blocks
+    for row, length in enumerate(lengths.tolist()):
         if not length:
             continue
-        table = block_tables[row, :count]
-        # With heads outside, a gathered request is contiguous as it comes: (kv_heads, count * size, head_dim).
-        keys = k_pool.index_select(1, table).view(1, kv_heads, count * size, head_dim)[:, :, :length]
-        values = v_pool.index_select(1, table).view(1, kv_heads, count * size, head_dim)[:, :, :length]
+        table = block_tables[row, : -(-length // size)]
+        # As rows of one matrix blocks are gathered by all threads, and come out as (kv_heads, positions, head_dim).
+        at = (heads + table).flatten()
+        found = (pool.flatten(0, 1).flatten(1).index_select(0, at) for pool in (k_pool, v_pool))
+        keys, values = (t.view(1, kv_heads, -1, head_dim)[:, :, :length] for t in found)
         folded = q[row].view(1, kv_heads, -1, head_dim)  # the group as query length
         out[row] = F.scaled_dot_product_attention(folded, keys, values).view(-1, head_dim)
     return out
@@ -130,6 +136,8 @@ class PagedCache:
         self._like = self.keys.new_empty(layers, batch, kv_heads, 0, head_dim)
         self._columns = torch.arange(blocks * block_size, device=device)
         self._lengths = [0] * layers
+        self._laid_out: tuple[Tensor, Tensor, Tensor] | None = None  # what all layers of a step ask for, made once
+        self._span = 0, 0
 
     @property
     def length(self) -> int:
@@ -138,23 +146,34 @@ class PagedCache:
 
     def update(self, layer: int, k: Tensor, v: Tensor, positions: Tensor) -> View:
         """Write the new columns, into fresh blocks where the old are full or shared, and gather all."""
+        self.append(layer, k, v, positions)
+        tables, columns = self._lay_out()[0], self._columns[: self._lengths[layer]]
+        keys, values = (self._gather(pool[layer], tables, len(columns)) for pool in (self.keys, self.values))
+        return View(keys, values, columns, columns)
+
+    def append(self, layer: int, k: Tensor, v: Tensor, positions: Tensor) -> None:
+        """Write the new columns as ``update`` does, and gather nothing."""
         refuse_update(self._like, self._lengths, layer, k, v, positions)
         start = self._lengths[layer]
         stop = start + k.shape[2]
         if stop > max(self._lengths):  # the first layer of a step makes room for all
             self._reserve(start, stop)
-        tables = torch.tensor(self.tables, dtype=torch.int64, device=k.device)  # (batch, blocks of a row)
-        slots = torch.cat([slot_mapping(table, positions, self.block_size) for table in tables])
+        if self._span != (start, stop):
+            self._span, self._laid_out = (start, stop), None
+        slots = self._lay_out()[2]
         for pool, new in ((self.keys, k), (self.values, v)):
             pool[layer].flatten(1, 2).index_copy_(1, slots, new.transpose(0, 1).flatten(1, 2))
         self._lengths[layer] = stop
-        columns = self._columns[:stop]
-        return View(
-            self._gather(self.keys[layer], tables, stop),
-            self._gather(self.values[layer], tables, stop),
-            columns,
-            columns,
-        )
+
+    def attend(self, layer: int, q: Tensor) -> Tensor | None:
+        """Attend from the latest positions, (batch, heads, q_len, head_dim), to what was appended, gathering nothing.
+
+        Returns the shape of ``q``, or None where the native kernel does not take this pool.
+        """
+        if not _kernel.suits(self.keys[layer], self.values[layer]):
+            return None
+        tables, lengths, _ = self._lay_out()
+        return _kernel.attend(q, self.keys[layer], self.values[layer], tables, lengths, self._lengths[layer])
 
     def crop(self, length: int) -> None:
         """Forget everything from position ``length`` on and release its blocks."""
@@ -165,6 +184,7 @@ class PagedCache:
                 self.pool.release(block)
             del table[keep:]
         self._lengths = [length] * len(self._lengths)
+        self._laid_out = None
 
     def reorder(self, rows: Tensor) -> None:
         """Make row ``i`` share all blocks of row ``rows[i]``: no key is copied."""
@@ -174,6 +194,7 @@ class PagedCache:
         for table in old:
             for block in table:
                 self.pool.release(block)
+        self._laid_out = None
 
     @property
     def nbytes(self) -> int:
@@ -202,6 +223,17 @@ class PagedCache:
                     self.keys[:, :, table[at]] = self.keys[:, :, block]
                     self.values[:, :, table[at]] = self.values[:, :, block]
             table.extend(self.pool.alloc(count - len(table)))
+        self._laid_out = None
+
+    def _lay_out(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the block tables, (batch, blocks of a row), the lengths, (batch,), and the slots being written."""
+        if self._laid_out is None:
+            tables = torch.tensor(self.tables, dtype=torch.int64, device=self.keys.device)
+            start, stop = self._span
+            new = self._columns[start:stop]
+            slots = tables[:, new // self.block_size] * self.block_size + new % self.block_size
+            self._laid_out = tables, torch.full_like(tables[:, 0], stop), slots.flatten()
+        return self._laid_out
 
     @staticmethod
     def _gather(pool: Tensor, tables: Tensor, length: int) -> Tensor:
@@ -210,8 +242,8 @@ class PagedCache:
         return found.transpose(0, 1)[:, :, :length]  # (batch, kv_heads, length, head_dim)
 
 
-def _refuse_misfit(q: Tensor, k_pool: Tensor, v_pool: Tensor, block_tables: Tensor, lengths: Tensor) -> list[int]:
-    """Check the arguments and return how many blocks each request needs."""
+def _refuse_misfit(q: Tensor, k_pool: Tensor, v_pool: Tensor, block_tables: Tensor, lengths: Tensor) -> None:
+    """Raise ValueError for shapes that do not fit, mixed dtypes or devices, and lengths or blocks not there."""
     shapes = f"q {tuple(q.shape)}, k_pool {tuple(k_pool.shape)}, v_pool {tuple(v_pool.shape)}"
     if q.ndim != 3 or k_pool.ndim != 4 or k_pool.shape != v_pool.shape or q.shape[2] != k_pool.shape[3]:  # noqa: PLR2004
         msg = f"shapes do not fit: {shapes}; wanted (batch, heads, head_dim), (kv_heads, blocks, block_size, head_dim)"
@@ -225,13 +257,17 @@ def _refuse_misfit(q: Tensor, k_pool: Tensor, v_pool: Tensor, block_tables: Tens
     if block_tables.ndim != 2 or not len(block_tables) == len(lengths) == len(q):  # noqa: PLR2004
         msg = f"{len(q)} requests, block_tables {tuple(block_tables.shape)}, lengths {tuple(lengths.shape)}"
         raise ValueError(msg)
-    _, blocks, size, _ = k_pool.shape
-    needed = [-(-length // size) for length in lengths.tolist()]
-    for row, (count, table) in enumerate(zip(needed, block_tables.tolist(), strict=True)):
-        if count > len(table) or count < 0 or not all(0 <= block < blocks for block in table[:count]):
-            msg = (
-                f"request {row} has {int(lengths[row])} positions, block table {table[:8]} of {blocks} blocks of {size}"
-            )
-            msg += f" does not hold them ({UNUSED} is no block)"
-            raise ValueError(msg)
-    return needed
+    if not len(q):
+        msg = "q, block_tables and lengths are empty: no request"
+        raise ValueError(msg)
+    (_, blocks, size, _), most = k_pool.shape, block_tables.shape[1]
+    # Blocks behind the last position may be anything: count them as block 0.
+    unused = torch.arange(0, most * size, size, device=q.device) >= lengths[:, None]
+    used = block_tables.masked_fill(unused, 0)
+    bounds = [int(bound) for found in (used, lengths) if found.numel() for bound in found.aminmax()]
+    if min(bounds) < 0 or bounds[-1] > most * size or max(bounds[:-2], default=0) >= blocks:
+        bad = ((used < 0) | (used >= blocks)).any(1) | (lengths < 0) | (lengths > most * size)
+        row = bad.tolist().index(True)
+        msg = f"request {row} has {int(lengths[row])} positions, block table {block_tables[row, :8].tolist()} of "
+        msg += f"{blocks} blocks of {size} does not hold them ({UNUSED} is no block)"
+        raise ValueError(msg)

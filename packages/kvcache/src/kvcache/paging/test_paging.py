@@ -167,12 +167,13 @@ def test_one_request_in_order(impl: ModuleType, device: str, length: int) -> Non
 
 
 @ORDER
-def test_blocks_in_any_order_and_requests_of_any_length(impl: ModuleType, device: str) -> None:
-    q, tables, lengths = normal(3, 4, 8, device=device), [[5, 0, 3], [4, UNUSED, UNUSED], [2, 1, UNUSED]], [9, 2, 8]
-    k, v = normal(3, 2, 9, 8, seed=1, device=device), normal(3, 2, 9, 8, seed=2, device=device)
+@pytest.mark.parametrize("dim", [8, 16, 48])  # what a kernel's vectors do not divide, and what they do
+def test_blocks_in_any_order_and_requests_of_any_length(impl: ModuleType, device: str, dim: int) -> None:
+    q, tables, lengths = normal(3, 4, dim, device=device), [[5, 0, 3], [4, UNUSED, UNUSED], [2, 1, UNUSED]], [9, 2, 8]
+    k, v = normal(3, 2, 9, dim, seed=1, device=device), normal(3, 2, 9, dim, seed=2, device=device)
     pools = []
     for source in (k, v):
-        pool = normal(2, 6, 4, 8, seed=9, device=device) * 100
+        pool = normal(2, 6, 4, dim, seed=9, device=device) * 100
         for row, (table, length) in enumerate(zip(tables, lengths, strict=True)):
             for p in range(length):
                 pool[:, table[p // 4], p % 4] = source[row, :, p]
@@ -185,9 +186,11 @@ def test_blocks_in_any_order_and_requests_of_any_length(impl: ModuleType, device
 
 @ORDER
 @settings(max_examples=15)
-@given(order=st.permutations(range(6)), length=st.integers(1, 24))
-def test_the_order_of_blocks_changes_no_bit(impl: ModuleType, device: str, order: list[int], length: int) -> None:
-    q, k, v = normal(1, 4, 8, device=device), normal(2, length, 8, seed=1), normal(2, length, 8, seed=2)
+@given(order=st.permutations(range(6)), length=st.integers(1, 24), dim=st.sampled_from([8, 16]))
+def test_the_order_of_blocks_changes_no_bit(
+    impl: ModuleType, device: str, order: list[int], length: int, dim: int
+) -> None:
+    q, k, v = normal(1, 4, dim, device=device), normal(2, length, dim, seed=1), normal(2, length, dim, seed=2)
     results = []
     for table in (list(range(6)), list(order)):
         pools = [paged(t.to(device), table, 6, 4) for t in (k, v)]
@@ -198,11 +201,12 @@ def test_the_order_of_blocks_changes_no_bit(impl: ModuleType, device: str, order
 
 @ORDER
 def test_a_request_without_keys_gets_zeros(impl: ModuleType, device: str) -> None:
-    pool = normal(2, 3, 4, 8, device=device)
     tables = torch.tensor([[UNUSED], [1]], device=device)
-    out = impl.paged_attention(normal(2, 4, 8, device=device), pool, pool, tables, torch.tensor([0, 4], device=device))
-    assert not out[0].any(), "a request of length 0 got something"
-    assert out[1].any()
+    for dim in (8, 16):
+        q, pool = normal(2, 4, dim, device=device), normal(2, 3, 4, dim, device=device)
+        out = impl.paged_attention(q, pool, pool, tables, torch.tensor([0, 4], device=device))
+        assert not out[0].any(), "a request of length 0 got something"
+        assert out[1].any()
 
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
@@ -210,6 +214,14 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "an unused block": ({"block_tables": torch.tensor([[0, UNUSED]])}, "request 0"),
     "a block that is not there": ({"block_tables": torch.tensor([[0, 3]])}, "request 0"),
     "a negative length": ({"lengths": torch.tensor([-5])}, "request 0"),
+    "nobody": (
+        {
+            "q": torch.ones(0, 4, 8),
+            "block_tables": torch.ones(0, 2, dtype=torch.int64),
+            "lengths": torch.ones(0, dtype=torch.int64),
+        },
+        "no request",
+    ),
     "lengths for two": ({"lengths": torch.tensor([1, 1])}, "requests"),
     "heads that do not divide": ({"q": torch.ones(1, 3, 8)}, "3 query heads"),
     "another head_dim": ({"q": torch.ones(1, 4, 16)}, "shapes"),
