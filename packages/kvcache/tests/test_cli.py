@@ -36,6 +36,19 @@ def test_generate_streams_the_text_of_transformers(
         assert "tokens/s" in err
 
 
+def test_generate_draws_by_its_seed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def text(*options: str) -> str:
+        assert run(monkeypatch, "generate", "--tokens", "12", *options) == 0
+        return capsys.readouterr().out
+
+    drawn = [text("--temperature", "1.5", "--seed", seed) for seed in ("1", "1", "2")]
+    assert drawn[0] == drawn[1]
+    assert drawn[0] != drawn[2]
+    greedy = text()
+    for narrow in (("--top-k", "1"), ("--top-p", "1e-6"), ("--min-p", "1")):
+        assert text("--temperature", "1.5", *narrow) == greedy, f"{narrow} leaves the most likely token"
+
+
 def test_memory_counts_bytes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ("memory", "--context", "100", "--batch", "3", "--gigabytes", "1", "--json")
     assert run(monkeypatch, *arguments) == 0
@@ -74,6 +87,10 @@ def test_compare_as_json_and_as_a_picture(
         (("generate", "--tokens", "0"), "--tokens 0"),
         (("generate", "--tokens", "600"), "the model's limit is 512"),
         (("generate", "--cache", "sliding", "--window", "0"), "window is 0"),
+        (("generate", "--temperature", "-1"), "temperature is -1"),
+        (("generate", "--top-k", "-1"), "top-k is -1"),
+        (("generate", "--top-p", "0"), "top-p is 0"),
+        (("generate", "--min-p", "1.5"), "min-p is 1.5"),
         (("generate", "--mine", "nothing"), "no such exercise"),
         (("memory", "--context", "-1"), "--context -1"),
         (("compare", "--contexts", "8,x"), "positive numbers are wanted"),

@@ -12,6 +12,7 @@ from kvcache.prefixes import Hit
 from kvcache.prefixes.solution import HashChain, RadixTree
 from kvcache.rotary import Scaled, Scaling
 from kvcache.rotary.solution import frequencies, positions_of, rotate, scaled_frequencies
+from kvcache.sampler import Sampler
 from kvcache.sampling import Beam
 from kvcache.sampling.solution import beam_search, min_p, repetition_penalty, sample, top_k, top_p
 from kvcache.shared import SharedMemory
@@ -30,6 +31,7 @@ __all__ = [
     "PagedCache",
     "QuantizedCache",
     "RadixTree",
+    "Sampler",
     "Scaled",
     "Scaling",
     "SharedMemory",

@@ -20,6 +20,7 @@ from harness.exercise import bare_mine, choose
 from kvcache.caches import KVCache
 from kvcache.decoder import Config, Decoder
 from kvcache.race import MakeCache, race, read_bandwidth
+from kvcache.sampler import Sampler
 from models.load import NAMES, folder_of
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -53,12 +54,19 @@ def generate(
     window: Annotated[int, typer.Option(help="latest positions that a sliding cache keeps")] = 128,
     sinks: Annotated[int, typer.Option(help="first positions that a sliding cache keeps")] = 4,
     int8: Annotated[bool, typer.Option("--int8", help="int8 weights")] = False,  # noqa: FBT002
+    temperature: Annotated[float, typer.Option(help="0 takes the most likely token")] = 0.0,
+    top_k: Annotated[int, typer.Option(help="draw from the k most likely tokens; 0: from all")] = 0,
+    top_p: Annotated[float, typer.Option(help="draw from the fewest tokens that have this probability")] = 1.0,
+    min_p: Annotated[float, typer.Option(help="draw from tokens this likely beside the most likely one")] = 0.0,
+    seed: Annotated[int, typer.Option(help="of the draws")] = 0,
     mine: MineOption = "",
 ) -> None:
-    """Stream greedy text and close with tokens per second, the cache's bytes and the share of the bandwidth bound."""
+    """Stream text and close with tokens per second, the cache's bytes and the share of the bandwidth bound."""
     if tokens < 1:
         msg = f"--tokens {tokens}: at least 1"
         raise ValueError(msg)
+    draws = choose("kvcache.sampling", mine if temperature else "")
+    sampler = Sampler(temperature, top_k, top_p, min_p, seed, draws)
     loaded = load(model)
     decoder = Decoder.from_model(loaded.model, int8=int8)
     ids = torch.tensor([loaded.tokenizer(prompt)["input_ids"]], dtype=torch.int64)
@@ -68,7 +76,7 @@ def generate(
     found: list[int] = []
     shown, start = "", time.perf_counter()
     for step in range(tokens):
-        found.append(int(logits.argmax()))
+        found.append(int(sampler(logits, step)))
         text = loaded.tokenizer.decode(found)
         if not text.endswith("\N{REPLACEMENT CHARACTER}"):  # half a character: wait for its other bytes
             console.out(text[len(shown) :], end="", highlight=False)

@@ -2,7 +2,7 @@
 
 import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from kvcache.caches import EMPTY, KVCache, View
 from kvcache.caches.solution import ContiguousCache, SlidingCache, seen
 from kvcache.rotary import Scaling
 from kvcache.rotary.solution import frequencies, scaled_frequencies, tables, turn
+from kvcache.sampler import Sampler
 
 TILE = 4  # rows of a linear map and queries of an attention in deterministic mode: every call has the same shape
 WIDTH = 512  # keys of an attention in deterministic mode come in multiples of this, the rest masked
@@ -283,11 +284,21 @@ class Decoder:
             logits = self.forward(piece, cache)
         return logits
 
-    def generate(self, tokens: Tensor, cache: KVCache, count: int, chunk: int = 512) -> Iterator[Tensor]:
-        """Yield ``count`` greedy tokens after a prompt, (batch,) int64 each. Raises ValueError as ``forward`` does."""
+    def generate(
+        self,
+        tokens: Tensor,
+        cache: KVCache,
+        count: int,
+        chunk: int = 512,
+        choose: Callable[[Tensor, int], Tensor] = Sampler(),  # noqa: B008 - frozen, and greedy
+    ) -> Iterator[Tensor]:
+        """Yield ``count`` tokens after a prompt, (batch,) int64 each. Raises ValueError as ``forward`` does.
+
+        ``choose`` takes a step's logits, (batch, vocabulary), and its number: greedy, unless a ``Sampler`` is given.
+        """
         logits = self.prefill(tokens, cache, chunk)
         for i in range(count):
-            token = logits.argmax(-1)
+            token = choose(logits, i)
             yield token
             if i + 1 < count:
                 logits = self.forward(token[:, None], cache)

@@ -1,4 +1,8 @@
-"""Peer: the layer behind transformers' QuantizedCache with quanto, which quantizes its history again each time."""
+"""Peer: the layer behind transformers' QuantizedCache with quanto.
+
+It keeps the latest keys as they are until there are ``residual_length`` of them, and then quantizes its whole history
+again, codes of codes among it; it decodes the whole history at every step.
+"""
 
 import torch
 from optimum.quanto import quantize_weight  # noqa: F401 - only to skip where it is missing

@@ -1,4 +1,7 @@
-"""Filters and draws beside transformers' processors, on logits as peaked as a trained model's."""
+"""Filters and draws beside transformers' processors, on normal logits with a standard deviation of 4.
+
+tinylm's have 3.7 on its held-out text.
+"""
 
 import pytest
 import torch
