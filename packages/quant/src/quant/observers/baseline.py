@@ -26,9 +26,6 @@ class MinMaxObserver:
 
     def range(self) -> tuple[float, float]:
         """Return the smallest and the largest value."""
-        if self.low > self.high:
-            msg = "nothing was seen"
-            raise ValueError(msg)
         return self.low, self.high
 
 
@@ -50,54 +47,34 @@ class MovingAverageObserver:
 
     def range(self) -> tuple[float, float]:
         """Return the averages of the minima and of the maxima."""
-        if not self.seen:
-            msg = "nothing was seen"
-            raise ValueError(msg)
         weights = [(1 - self.momentum) ** age for age in reversed(range(len(self.seen)))]
         low, high = (sum(w * pair[i] for w, pair in zip(weights, self.seen, strict=True)) for i in (0, 1))
         return low / sum(weights), high / sum(weights)
 
 
 class HistogramObserver:
-    """Counts of a stream in bins that double their width when they have to."""
+    """Counts of a stream, made when they are asked for: all of it is kept."""
 
     def __init__(self, choose: Callable[[Histogram], tuple[float, float]], bins: int = 4096) -> None:
         """Start with nothing seen."""
         self.choose, self.bins = choose, bins
-        self.seen: Histogram | None = None
+        self.seen: list[Tensor] = []
 
     def update(self, x: Tensor) -> None:
         """Look at a batch."""
-        largest = x.abs().max().item()
-        exponent = max(LOWEST_EXPONENT, math.frexp(largest)[1]) if largest else LOWEST_EXPONENT
-        bins = (x.double().cpu() / 2.0**exponent * (self.bins // 2)).floor().long() + self.bins // 2
-        counts = torch.zeros(self.bins, dtype=torch.int64)
-        counts.index_add_(0, bins.flatten(), torch.ones_like(bins.flatten()))
-        self._add(Histogram(counts, exponent, x.min().item(), x.max().item()))
+        self.seen.append(x.flatten().cpu().double())
 
     def merge(self, other: "HistogramObserver") -> None:
         """Take in what another observer has seen."""
-        if other.seen is not None:
-            self._add(other.seen)
-
-    def _add(self, new: Histogram) -> None:
-        if self.seen is None:
-            self.seen = new
-            return
-        exponent = max(self.seen.exponent, new.exponent)
-        counts = torch.zeros(self.bins, dtype=torch.int64)
-        for part in (self.seen, new):
-            for number in part.counts.nonzero().flatten().tolist():
-                signed = (number - self.bins // 2) // 2 ** min(exponent - part.exponent, 62)
-                counts[signed + self.bins // 2] += part.counts[number]
-        self.seen = Histogram(counts, exponent, min(self.seen.low, new.low), max(self.seen.high, new.high))
+        self.seen += other.seen
 
     def histogram(self) -> Histogram:
         """Return the counts so far."""
-        if self.seen is None:
-            msg = "nothing was seen"
-            raise ValueError(msg)
-        return self.seen
+        x = torch.cat(self.seen)
+        largest = x.abs().max().item()
+        exponent = max(LOWEST_EXPONENT, math.frexp(largest)[1]) if largest else LOWEST_EXPONENT
+        index = (x / 2.0**exponent * (self.bins // 2)).floor().long() + self.bins // 2
+        return Histogram(index.bincount(minlength=self.bins), exponent, x.min().item(), x.max().item())
 
     def range(self) -> tuple[float, float]:
         """Return the chosen range."""
@@ -106,19 +83,16 @@ class HistogramObserver:
 
 def percentile_range(histogram: Histogram, share: float = 0.9999) -> tuple[float, float]:
     """Return the range that holds ``share`` of the values."""
-    counts = histogram.counts.tolist()
-    width = 2.0**histogram.exponent / (len(counts) // 2)
-
-    def quantile(q: float) -> float:
-        left = q * sum(counts)
-        for number, count in enumerate(counts):
-            if count and left <= count:
-                return (number - len(counts) // 2 + max(left, 0) / count) * width
-            left -= count
-        return histogram.high
-
-    low, high = quantile((1 - share) / 2), quantile((1 + share) / 2)
-    return max(low, histogram.low), min(high, histogram.high)
+    counts = histogram.counts.double()
+    half = len(counts) // 2
+    below = counts.cumsum(0)
+    ends = []
+    for q in ((1 - share) / 2, (1 + share) / 2):
+        wanted = q * below[-1]
+        number = int((below < wanted).sum())
+        inside = 1 - (below[number] - wanted) / counts[number].clamp(min=1)
+        ends.append((number - half + inside.item()) * 2.0**histogram.exponent / half)
+    return max(ends[0], histogram.low), min(ends[1], histogram.high)
 
 
 def mse_range(histogram: Histogram, bits: int = 8, symmetric: bool = False) -> tuple[float, float]:  # noqa: FBT001, FBT002
@@ -131,12 +105,10 @@ def mse_range(histogram: Histogram, bits: int = 8, symmetric: bool = False) -> t
         low, high = -max(-low, high), max(-low, high)
     steps = 2**bits - 2 if symmetric else 2**bits - 1
     best, found = math.inf, (low, high)
-    shares = [i / 100 for i in range(1, 101)]
-    for a in shares if low < 0 else [0.0]:
-        for b in [a] if symmetric else shares if high > 0 else [0.0]:
+    shares = [i / 100 for i in range(1, 101)] if low < high else []
+    for a in shares:
+        for b in [a] if symmetric else shares:
             scale = (b * high - a * low) / steps
-            if scale == 0:
-                continue
             codes = (middle / scale).round().clamp(round(a * low / scale), round(b * high / scale))
             error = (counts * (codes * scale - middle) ** 2).sum().item()
             if error < best:

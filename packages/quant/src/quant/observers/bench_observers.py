@@ -18,7 +18,7 @@ def bench_update_minmax(race: Race, device: str, tokens: int) -> None:
         lambda observer, x: (observer.update(x), observer.range())[1],
         inputs=lambda: (torch.randn(tokens, 4096, device=device),),
         prepare=lambda impl: impl.MinMaxObserver(),
-        check=lambda found, x: _assert_holds(found, x),
+        check=_assert_holds,
         bytes=4 * tokens * 4096,
     )
 
@@ -29,7 +29,7 @@ def bench_update_histogram(race: Race, device: str, tokens: int) -> None:
         lambda observer, x: (observer.update(x), observer.range())[1],
         inputs=lambda: (torch.randn(tokens, 4096, device=device),),
         prepare=lambda impl: impl.HistogramObserver(everything),
-        check=lambda found, x: _assert_holds(found, x),
+        check=_assert_holds,
         bytes=4 * tokens * 4096,
     )
 
@@ -49,6 +49,4 @@ def bench_mse_range(race: Race, bits: int) -> None:
 
 def _assert_holds(found: tuple[float, float], x: Tensor) -> None:
     low, high = x.min().item(), x.max().item()
-    assert found[0] <= low <= high <= found[1], (
-        f"[{found[0]:.4g}, {found[1]:.4g}] does not hold [{low:.4g}, {high:.4g}]"
-    )
+    assert found[0] <= low <= high <= found[1], f"{found} does not hold [{low:.4g}, {high:.4g}]"

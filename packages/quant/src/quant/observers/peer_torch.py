@@ -33,7 +33,7 @@ class MinMaxObserver:
 
 
 class HistogramObserver:
-    """``torch.ao.quantization.HistogramObserver``: its bins cover the range so far, and are spread anew when it grows."""
+    """``torch.ao.quantization.HistogramObserver``: its bins cover the range so far, spread anew when it grows."""
 
     def __init__(self, choose: Callable[[Histogram], tuple[float, float]], bins: int = 4096) -> None:
         """Start with nothing seen."""

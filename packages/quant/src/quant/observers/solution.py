@@ -17,7 +17,7 @@ class MinMaxObserver:
 
     def __init__(self) -> None:
         """Start with nothing seen."""
-        self._low, self._high = math.inf, -math.inf
+        self.low, self.high = math.inf, -math.inf
 
     def update(self, x: Tensor) -> None:
         """Look at a batch of any shape.
@@ -25,16 +25,16 @@ class MinMaxObserver:
         Raises TypeError for integers, ValueError for an empty batch, NaN or inf.
         """
         low, high = _extremes(x)
-        self._low, self._high = min(self._low, low), max(self._high, high)
+        self.low, self.high = min(self.low, low), max(self.high, high)
 
     def merge(self, other: "MinMaxObserver") -> None:
         """Take in what another observer has seen."""
-        self._low, self._high = min(self._low, other._low), max(self._high, other._high)
+        self.low, self.high = min(self.low, other.low), max(self.high, other.high)
 
     def range(self) -> tuple[float, float]:
         """Return the smallest and the largest value. Raises ValueError where nothing was seen."""
-        _refuse_nothing(self._low <= self._high)
-        return self._low, self._high
+        _refuse_nothing(self.low <= self.high)
+        return self.low, self.high
 
 
 class MovingAverageObserver:
@@ -46,7 +46,7 @@ class MovingAverageObserver:
             msg = f"momentum is {momentum}, must be above 0 and at most 1"
             raise ValueError(msg)
         self.momentum = momentum
-        self._low, self._high, self._batches = 0.0, 0.0, 0
+        self.low, self.high, self.batches = 0.0, 0.0, 0
 
     def update(self, x: Tensor) -> None:
         """Look at a batch of any shape.
@@ -57,11 +57,11 @@ class MovingAverageObserver:
         self._join(self.momentum * low, self.momentum * high, 1)
 
     def merge(self, other: "MovingAverageObserver") -> None:
-        """Take in another observer's batches, as if they came after this one's. Raises ValueError for another momentum."""
+        """Take in another's batches, as if they came after this one's. Raises ValueError for another momentum."""
         if other.momentum != self.momentum:
             msg = f"momentum is {other.momentum} there and {self.momentum} here"
             raise ValueError(msg)
-        self._join(other._low, other._high, other._batches)
+        self._join(other.low, other.high, other.batches)
 
     def range(self) -> tuple[float, float]:
         """Return the averages of the minima and of the maxima. Raises ValueError where nothing was seen.
@@ -69,16 +69,16 @@ class MovingAverageObserver:
         The weights of n batches are divided by their sum, ``1 - (1 - momentum)**n``. Source: Kingma and Ba 2015,
         arXiv:1412.6980, section 3.
         """
-        _refuse_nothing(self._batches > 0)
+        _refuse_nothing(self.batches > 0)
         # The sum of the weights by expm1: 1 - (1 - momentum)**n loses digits where momentum is small.
-        weight = 1.0 if self.momentum == 1 else -math.expm1(self._batches * math.log1p(-self.momentum))
-        return self._low / weight, self._high / weight
+        weight = 1.0 if self.momentum == 1 else -math.expm1(self.batches * math.log1p(-self.momentum))
+        return self.low / weight, self.high / weight
 
     def _join(self, low: float, high: float, batches: int) -> None:
         """Add weighted sums that come ``batches`` later."""
         fade = (1 - self.momentum) ** batches
-        self._low, self._high = fade * self._low + low, fade * self._high + high
-        self._batches += batches
+        self.low, self.high = fade * self.low + low, fade * self.high + high
+        self.batches += batches
 
 
 class HistogramObserver:
@@ -93,8 +93,8 @@ class HistogramObserver:
             msg = f"bins is {bins}, must be a positive multiple of 4"
             raise ValueError(msg)
         self.choose = choose
-        self._counts = torch.zeros(bins, dtype=torch.int64)
-        self._exponent, self._extremes = LOWEST_EXPONENT, MinMaxObserver()
+        self.counts = torch.zeros(bins, dtype=torch.int64)
+        self.exponent, self.extremes = LOWEST_EXPONENT, MinMaxObserver()
 
     def update(self, x: Tensor) -> None:
         """Look at a batch of any shape.
@@ -103,33 +103,33 @@ class HistogramObserver:
         """
         _refuse_integers(x)
         flat = x.detach().reshape(-1).float()  # before anything else: rounding may reach the next power of two
-        self._extremes.update(flat)
-        low, high = self._extremes.range()
+        self.extremes.update(flat)
+        low, high = self.extremes.range()
         if largest := max(-low, high):  # frexp gives 0 the exponent 0
             self._widen(math.frexp(largest)[1])
-        half = len(self._counts) // 2
-        # Multiplying by a power of two is exact; in float32 only upwards, downwards a small negative number may become 0.
-        scale = half * 2.0**-self._exponent
+        half = len(self.counts) // 2
+        # Multiplying by a power of two is exact; in float32 only upwards: downwards a small negative number becomes 0.
+        scale = half * 2.0**-self.exponent
         flat = flat if scale >= 1 else flat.cpu().double()
         counts = torch.zeros(2 * half, dtype=torch.int64, device=flat.device)
         for part in pieces(flat):
             # torch.floor of a negative number goes away from zero, as the definition of a bin wants.
             index = flat[part].mul(scale).floor_().add_(half).int()
             counts += torch.bincount(index, minlength=2 * half)
-        self._counts += counts.cpu()
+        self.counts += counts.cpu()
 
     def merge(self, other: "HistogramObserver") -> None:
         """Take in what another observer has seen. Raises ValueError for another number of bins."""
-        if len(other._counts) != len(self._counts):
-            msg = f"{len(other._counts)} bins there and {len(self._counts)} here"
+        if len(other.counts) != len(self.counts):
+            msg = f"{len(other.counts)} bins there and {len(self.counts)} here"
             raise ValueError(msg)
-        self._extremes.merge(other._extremes)
-        self._widen(other._exponent)
-        self._counts += _widened(other._counts, self._exponent - other._exponent)
+        self.extremes.merge(other.extremes)
+        self._widen(other.exponent)
+        self.counts += _widened(other.counts, self.exponent - other.exponent)
 
     def histogram(self) -> Histogram:
         """Return the counts so far. Raises ValueError where nothing was seen."""
-        return Histogram(self._counts.clone(), self._exponent, *self._extremes.range())
+        return Histogram(self.counts.clone(), self.exponent, *self.extremes.range())
 
     def range(self) -> tuple[float, float]:
         """Return the chosen range. Raises ValueError where nothing was seen."""
@@ -137,9 +137,9 @@ class HistogramObserver:
 
     def _widen(self, exponent: int) -> None:
         """Make room for numbers below ``2**exponent``."""
-        if exponent > self._exponent:
-            self._counts = _widened(self._counts, exponent - self._exponent)
-            self._exponent = exponent
+        if exponent > self.exponent:
+            self.counts = _widened(self.counts, exponent - self.exponent)
+            self.exponent = exponent
 
 
 def percentile_range(histogram: Histogram, share: float = 0.9999) -> tuple[float, float]:

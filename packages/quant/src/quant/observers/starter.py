@@ -45,7 +45,7 @@ class MovingAverageObserver:
         raise NotImplementedError("TODO 2 (core, about 4 lines): let the old fade, add the new")
 
     def merge(self, other: "MovingAverageObserver") -> None:
-        """Take in another observer's batches, as if they came after this one's. Raises ValueError for another momentum."""
+        """Take in another's batches, as if they came after this one's. Raises ValueError for another momentum."""
         raise NotImplementedError("TODO 2 (core, about 4 lines): fade by as many batches as come")
 
     def range(self) -> tuple[float, float]:
