@@ -1,0 +1,126 @@
+"""Stage the site: `python -m docs.stage` fills docs/staged and writes docs/staged.toml for zensical.
+
+Pages keep the repository's layout, so that their links need no change. A link to a file that is no page (a problem, a
+plan's data) becomes a page that shows it; one to a folder becomes one to its README.
+"""
+
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+
+from docs.repository import DOCS, ROOT, packages
+
+STAGED = DOCS / "staged"
+LINK = re.compile(r"(\[[^\]]*\]\()([^)\s#]+)((?:#[^)]*)?\))")
+ORDER = ["README", "topics", "interviews", "two_weeks", "four_weeks", "practice", "sheets", "deep_dives"]
+ORDER += ["tensorrt", "cuda_triton", "resources", "checklists"]
+LANGUAGES = {".py": "python", ".toml": "toml", ".csv": "text", ".c": "c", ".yml": "yaml"}
+
+
+def guide() -> list[Path]:
+    """List the guide's pages in the order of the navigation; ValueError where a page has no place in it."""
+    found = {path.stem: path for path in DOCS.glob("*.md")}
+    if set(found) != set(ORDER):
+        msg = f"docs/stage.py orders {sorted(set(ORDER) ^ set(found))}, which is not what docs/ holds"
+        raise ValueError(msg)
+    return [found[name] for name in ORDER]
+
+
+def designs() -> dict[Path, list[Path]]:
+    """Map each design question's page to the pages in its folder."""
+    return {
+        page: sorted(page.with_suffix("").glob("*.md"))
+        for page in sorted((ROOT / "system_design").glob("question_*.md"))
+    }
+
+
+def readmes() -> list[Path]:
+    """List the packages' pages."""
+    pages = [ROOT / "packages" / name / page for name in packages() for page in ("README.md", "RESULTS.md")]
+    return [page for page in pages if page.exists()]
+
+
+def stage(page: Path, shown: set[Path]) -> None:
+    """Copy a page; collect in ``shown`` the files it links to that are no pages."""
+
+    def retarget(match: re.Match[str]) -> str:
+        target = match[2]
+        if re.match(r"[a-z]+:", target):
+            return match[0]
+        path = (page.parent / target).resolve()
+        if path.is_dir():
+            return f"{match[1]}{target.rstrip('/')}/README.md{match[3]}"
+        if path.suffix in LANGUAGES or path.name == "LICENSE":
+            shown.add(path)
+            return f"{match[1]}{target}.md{match[3]}"
+        if path.suffix != ".md" and path.exists():
+            _write(path, path.read_bytes())
+        return match[0]
+
+    _write(page, LINK.sub(retarget, page.read_text("utf-8")).encode())
+
+
+def show(path: Path) -> None:
+    """Make a page of a file."""
+    name, text = path.relative_to(ROOT), path.read_text("utf-8").rstrip()
+    fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
+    page = f"# `{name.name}`\n\n`{name}`\n\n{fence}{LANGUAGES.get(path.suffix, 'text')}\n{text}\n{fence}\n"
+    _write(path.with_name(path.name + ".md"), page.encode())
+
+
+def _write(path: Path, content: bytes) -> None:
+    target = STAGED / path.relative_to(ROOT)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(content)
+
+
+def title(page: Path) -> str:
+    """Return the first heading of a page, without what would be markup."""
+    heading = re.search(r"^# (.+)$", page.read_text("utf-8"), re.MULTILINE)
+    return re.sub(r"[`*]", "", heading[1]) if heading else page.stem
+
+
+def navigation() -> str:
+    """Write the navigation as a TOML value: titles and staged paths."""
+
+    def entries(pages: list[Path]) -> list[dict[str, str]]:
+        return [{title(page): page.relative_to(ROOT).as_posix()} for page in pages]
+
+    parts: list[dict[str, object]] = [{"Start": "README.md"}, {"The guide": entries(guide())}]
+    if questions := designs():
+        parts.append({"System design": [{title(page): entries([page, *below])} for page, below in questions.items()]})
+    parts.append({"Packages": entries(readmes())})
+    return _toml(parts)
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, list):
+        return "[" + ", ".join(_toml(each) for each in value) + "]"
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{json.dumps(key)} = {_toml(each)}" for key, each in value.items()) + " }"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def main() -> int:
+    """Stage everything anew."""
+    shutil.rmtree(STAGED, ignore_errors=True)
+    shown: set[Path] = set()
+    try:
+        questions = [page for question, below in designs().items() for page in (question, *below)]
+        for page in [ROOT / "README.md", *guide(), *questions, *readmes()]:
+            stage(page, shown)
+        for path in sorted(shown):
+            show(path)
+        settings = (DOCS / "zensical.toml").read_text("utf-8")
+        text = settings.replace("[project]\n", f"[project]\nnav = {navigation()}\n", 1)
+    except (ValueError, OSError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    (DOCS / "staged.toml").write_text(text, "utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
