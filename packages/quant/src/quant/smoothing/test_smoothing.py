@@ -348,11 +348,12 @@ def test_awq_protects_the_channels_that_matter(impl: ModuleType, device: str, bi
 
 
 @pytest.mark.stretch
-def test_awq_takes_the_best_exponent_of_the_grid(impl: ModuleType, device: str) -> None:
+@pytest.mark.parametrize("planted", [4.0, 30.0, 100.0])
+def test_awq_takes_the_best_exponent_of_the_grid(impl: ModuleType, device: str, planted: float) -> None:
     """For one norm and one layer the whole search can be repeated by hand, with the activations kept."""
-    torch.manual_seed(3)
+    torch.manual_seed(5)
     norm, linear = nn.LayerNorm(16, device=device), nn.Linear(16, 8, device=device)
-    norm.weight.data[2] = 30
+    norm.weight.data[2] = planted
     x = torch.randn(64, 16, device=device)
     weight, written = linear.weight.data.clone(), norm(x).detach()
     errors = []
@@ -363,7 +364,7 @@ def test_awq_takes_the_best_exponent_of_the_grid(impl: ModuleType, device: str) 
         change = dequantize(quantize(weight * factors, qparams), qparams) / factors - weight
         errors.append((float((written @ change.T).square().sum()), factors))
     best, factors = min(errors, key=lambda pair: pair[0])
-    assert errors[0][0] > 1.2 * best, "the case is too easy: exponent 0 is as good"
+    assert errors[0][0] > 1.1 * best, "the case is too easy: exponent 0 is as good"
     impl.awq(nn.Sequential(norm, linear), [{"input": x}], bits=3, group=8, grid=10)
     found = (linear.weight.data / weight).median(0).values
     assert torch.allclose(found, factors, rtol=1e-3), "these are not the factors of the exponent that loses least"
