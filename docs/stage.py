@@ -12,7 +12,6 @@ from pathlib import Path
 
 from docs.repository import DOCS, ROOT, packages
 
-STAGED = DOCS / "staged"
 LINK = re.compile(r"(\[[^\]]*\]\()([^)\s#]+)((?:#[^)]*)?\))")
 ORDER = ["README", "topics", "interviews", "two_weeks", "four_weeks", "practice", "sheets", "deep_dives"]
 ORDER += ["tensorrt", "cuda_triton", "resources", "checklists"]
@@ -42,8 +41,8 @@ def readmes() -> list[Path]:
     return [page for page in pages if page.exists()]
 
 
-def stage(page: Path, shown: set[Path]) -> None:
-    """Copy a page; collect in ``shown`` the files it links to that are no pages."""
+def stage(page: Path, folder: Path, shown: set[Path]) -> None:
+    """Copy a page below ``folder``; collect in ``shown`` the files it links to that are no pages."""
 
     def retarget(match: re.Match[str]) -> str:
         target = match[2]
@@ -56,22 +55,22 @@ def stage(page: Path, shown: set[Path]) -> None:
             shown.add(path)
             return f"{match[1]}{target}.md{match[3]}"
         if path.suffix != ".md" and path.exists():
-            _write(path, path.read_bytes())
+            _write(path, folder, path.read_bytes())
         return match[0]
 
-    _write(page, LINK.sub(retarget, page.read_text("utf-8")).encode())
+    _write(page, folder, LINK.sub(retarget, page.read_text("utf-8")).encode())
 
 
-def show(path: Path) -> None:
+def show(path: Path, folder: Path) -> None:
     """Make a page of a file."""
     name, text = path.relative_to(ROOT), path.read_text("utf-8").rstrip()
     fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
     page = f"# `{name.name}`\n\n`{name}`\n\n{fence}{LANGUAGES.get(path.suffix, 'text')}\n{text}\n{fence}\n"
-    _write(path.with_name(path.name + ".md"), page.encode())
+    _write(path.with_name(path.name + ".md"), folder, page.encode())
 
 
-def _write(path: Path, content: bytes) -> None:
-    target = STAGED / path.relative_to(ROOT)
+def _write(path: Path, folder: Path, content: bytes) -> None:
+    target = folder / path.relative_to(ROOT)
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_bytes(content)
 
@@ -103,22 +102,28 @@ def _toml(value: object) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
+def stage_all(folder: Path) -> Path:
+    """Stage everything anew in ``folder``/staged, and return the settings that zensical is to read."""
+    staged, shown = folder / "staged", set[Path]()
+    shutil.rmtree(staged, ignore_errors=True)
+    questions = [page for question, below in designs().items() for page in (question, *below)]
+    for page in [ROOT / "README.md", *guide(), *questions, *readmes()]:
+        stage(page, staged, shown)
+    for path in sorted(shown):
+        show(path, staged)
+    settings = (DOCS / "zensical.toml").read_text("utf-8")
+    path = folder / "staged.toml"
+    path.write_text(settings.replace("[project]\n", f"[project]\nnav = {navigation()}\n", 1), "utf-8")
+    return path
+
+
 def main() -> int:
-    """Stage everything anew."""
-    shutil.rmtree(STAGED, ignore_errors=True)
-    shown: set[Path] = set()
+    """Stage everything in docs/; one readable line where that cannot be done."""
     try:
-        questions = [page for question, below in designs().items() for page in (question, *below)]
-        for page in [ROOT / "README.md", *guide(), *questions, *readmes()]:
-            stage(page, shown)
-        for path in sorted(shown):
-            show(path)
-        settings = (DOCS / "zensical.toml").read_text("utf-8")
-        text = settings.replace("[project]\n", f"[project]\nnav = {navigation()}\n", 1)
+        stage_all(DOCS)
     except (ValueError, OSError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
-    (DOCS / "staged.toml").write_text(text, "utf-8")
     return 0
 
 
