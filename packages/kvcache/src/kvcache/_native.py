@@ -26,14 +26,19 @@ def library(package: str, name: str) -> ctypes.CDLL | None:
     compiler = shutil.which(os.environ.get("CC", "cc"))
     if not compiler or os.environ.get("KVCACHE_NATIVE") == "0":
         return None
+    folder = sorted(files("kvcache").iterdir(), key=lambda file: file.name)
+    headers = {file.name: file.read_bytes() for file in folder if file.name.endswith(".h")}
     source = (files(package) / f"{name}.c").read_bytes()
+    text = b"".join([*headers.values(), source])
     try:
-        kept = _folder() / f"{name}-{_key(compiler, source)}.so"
+        kept = _folder() / f"{name}-{_key(compiler, text)}.so"
         if not kept.exists():
             kept.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=kept.parent) as scratch:
                 code, half, made = (Path(scratch) / f"kernel.{ending}" for ending in ("c", "o", "so"))
                 code.write_bytes(source)
+                for header, content in headers.items():
+                    (Path(scratch) / header).write_bytes(content)
                 for command in ((*COMPILE, str(code), "-o", str(half)), (*LINK, str(half), "-o", str(made))):
                     subprocess.run([compiler, *command], check=True, capture_output=True)  # noqa: S603
                 made.replace(kept)  # whole or not at all, whoever else compiles at the same time
