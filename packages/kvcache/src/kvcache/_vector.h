@@ -2,6 +2,9 @@
 // down, so that results are the same bits whatever is computed beside them.
 #include <stdint.h>
 #include <string.h>
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
 #ifdef _OPENMP
 #include <omp.h>
 #define THREAD omp_get_thread_num()
@@ -11,15 +14,21 @@
 
 #if defined(__AVX512F__)
 enum { LANES = 16, WIDE = 4 };
+#define NUMBERS ((ints){0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15})
 #elif defined(__AVX__)
 enum { LANES = 8, WIDE = 2 };
+#define NUMBERS ((ints){0, 1, 2, 3, 4, 5, 6, 7})
 #else
 enum { LANES = 4, WIDE = 4 };
+#define NUMBERS ((ints){0, 1, 2, 3})
 #endif
 typedef float vec __attribute__((vector_size(4 * LANES)));
 typedef uint32_t words __attribute__((vector_size(4 * LANES)));
 typedef uint16_t halves __attribute__((vector_size(2 * LANES)));
 typedef int32_t ints __attribute__((vector_size(4 * LANES)));
+typedef int8_t bytes __attribute__((vector_size(LANES)));
+enum { PANEL = WIDE * LANES, ROWS = 6 };  // what is multiplied at a time: the sums of ROWS x PANEL fit the registers
+enum { F32, BF16, I8 };
 #define INLINE static inline __attribute__((always_inline))
 
 INLINE vec load(const float *p) {
@@ -30,28 +39,85 @@ INLINE vec load(const float *p) {
 
 INLINE void store(float *p, vec v) { memcpy(p, &v, sizeof v); }
 
-#if defined(__clang__)
-#define SHUFFLE(v, ...) __builtin_shufflevector(v, v, __VA_ARGS__)
-#else
-#define SHUFFLE(v, ...) __builtin_shuffle(v, (ints){__VA_ARGS__})
+// Load from element `i` on; bfloat16 is the upper half of a float.
+INLINE vec widen(const void *p, long i, int kind) {
+    if (kind == F32) return load((const float *)p + i);
+    if (kind == I8) {
+        bytes b;
+        memcpy(&b, (const int8_t *)p + i, sizeof b);
+#if defined(__AVX512F__)  // what GCC makes of the last line takes ten times as long
+        return __builtin_convertvector((ints)_mm512_cvtepi8_epi32((__m128i)b), vec);
+#elif defined(__AVX2__)
+        return __builtin_convertvector((ints)_mm256_cvtepi8_epi32(_mm_cvtsi64_si128((long long)b)), vec);
 #endif
+        return __builtin_convertvector(__builtin_convertvector(b, ints), vec);
+    }
+    halves h;
+    memcpy(&h, (const uint16_t *)p + i, sizeof h);
+    return (vec)(__builtin_convertvector(h, words) << 16);
+}
+
+INLINE vec choose(ints which, vec yes, vec no) { return (vec)((which & (ints)yes) | (~which & (ints)no)); }
+
+// Add rows of `x`, `xs` apart, times `count` rows of `w`, `ws` elements apart, in this order: (rows, count) x (count,
+// vecs * LANES). No sum depends on how many rows there are.
+INLINE void multiply(int rows, int vecs, int kind, const float *x, long xs, const void *w, long ws, long count,
+                     vec acc[ROWS][WIDE]) {
+    for (long k = 0; k < count; k++) {
+        vec wide[WIDE];
+        for (int i = 0; i < vecs; i++) wide[i] = widen(w, k * ws + i * LANES, kind);
+        for (int m = 0; m < rows; m++)
+            for (int i = 0; i < vecs; i++) acc[m][i] += x[m * xs + k] * wide[i];
+    }
+}
+
+// Do TILE(n) for n rows from `m` on, until all are done.
+#define BY_ROWS(m, rows, TILE)                  \
+    for (; m + ROWS <= rows; m += ROWS) TILE(6) \
+    for (; m + 4 <= rows; m += 4) TILE(4)       \
+    for (; m + 2 <= rows; m += 2) TILE(2)       \
+    for (; m < rows; m++) TILE(1)
+
+// Lane l is lane which[l] of the two vectors, one after the other.
+INLINE vec shuffle(vec a, vec b, ints which) {
+#if defined(__clang__)
+    vec out;
+    for (int l = 0; l < LANES; l++) out[l] = which[l] < LANES ? a[which[l]] : b[which[l] - LANES];
+    return out;
+#else
+    return __builtin_shuffle(a, b, which);
+#endif
+}
+
+// Return r[0][l] of a lane l whose bit `s` is 0 plus its neighbour's across that bit, of r[1] where it is 1.
+INLINE vec halve(vec r[2], int s) {
+    ints beside = (NUMBERS & s) != 0, low = NUMBERS + (beside & (LANES - s)), high = NUMBERS + (~beside & s) + (beside & LANES);
+    return shuffle(r[0], r[1], low) + shuffle(r[0], r[1], high);
+}
+
+// Return the sums of LANES vectors: of neighbouring lanes, of pairs of them, and so on.
+INLINE vec sums(vec r[LANES]) {
+    for (int i = 0; i < LANES / 2; i++) r[i] = halve(r + 2 * i, 1);
+    for (int i = 0; i < LANES / 4; i++) r[i] = halve(r + 2 * i, 2);
+    if (LANES > 4)
+        for (int i = 0; i < LANES / 8; i++) r[i] = halve(r + 2 * i, 4);
+    if (LANES > 8) r[0] = halve(r, 8);
+    return r[0];
+}
 
 // Halve until one is left.
 INLINE float sum(vec v) {
-#if defined(__AVX512F__)
-    v += SHUFFLE(v, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7);
-    v += SHUFFLE(v, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11);
-    v += SHUFFLE(v, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13);
-    v += SHUFFLE(v, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14);
-#elif defined(__AVX__)
-    v += SHUFFLE(v, 4, 5, 6, 7, 0, 1, 2, 3);
-    v += SHUFFLE(v, 2, 3, 0, 1, 6, 7, 4, 5);
-    v += SHUFFLE(v, 1, 0, 3, 2, 5, 4, 7, 6);
-#else
-    v += SHUFFLE(v, 2, 3, 0, 1);
-    v += SHUFFLE(v, 1, 0, 3, 2);
-#endif
+    if (LANES > 8) v += shuffle(v, v, NUMBERS ^ 8);
+    if (LANES > 4) v += shuffle(v, v, NUMBERS ^ 4);
+    v += shuffle(v, v, NUMBERS ^ 2);
+    v += shuffle(v, v, NUMBERS ^ 1);
     return v[0];
+}
+
+INLINE float maximum(vec v) {
+    float largest = v[0];
+    for (int i = 1; i < LANES; i++) largest = v[i] > largest ? v[i] : largest;
+    return largest;
 }
 
 // exp of numbers that are not positive: 2^n * exp(r) with |r| <= ln 2 / 2 and the Taylor polynomial of degree 7,

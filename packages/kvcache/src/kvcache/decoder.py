@@ -4,16 +4,19 @@ import json
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 import torch.nn.functional as F
 from safetensors import safe_open
 from torch import Tensor
 
-from kvcache.caches import EMPTY, KVCache, View
+from kvcache._step import LANES, PackedLinear, Step, available
+from kvcache.caches import EMPTY, KVCache, Pages, View
 from kvcache.caches.solution import ContiguousCache, SlidingCache, seen
+from kvcache.paging.solution import PagedCache
 from kvcache.rotary import Scaling
 from kvcache.rotary.solution import frequencies, scaled_frequencies, tables, turn
 from kvcache.sampler import Sampler
@@ -88,12 +91,23 @@ class Config:
 class Linear:
     """A linear map without bias."""
 
-    def __init__(self, *weights: Tensor) -> None:
-        """Stack ``weights``, each (out, in), so that one product serves them all."""
-        self.weight = torch.cat(weights) if len(weights) > 1 else weights[0]
+    def __init__(self, *weights: Tensor, gated: bool = False) -> None:
+        """Stack ``weights``, each (out, in), so that one product serves them all.
+
+        With ``gated`` there are two, and the result is silu(first) * second.
+        """
+        self.weight, self.gated = torch.cat(weights) if len(weights) > 1 else weights[0], gated
 
     def __call__(self, x: Tensor) -> Tensor:
         """Map (rows, in) to (rows, out)."""
+        out = self.product(x)
+        if not self.gated:
+            return out
+        gate, up = out.chunk(2, -1)
+        return F.silu(gate) * up
+
+    def product(self, x: Tensor) -> Tensor:
+        """Map (rows, in) to as many numbers as there are weights' rows."""
         return F.linear(x, self.weight)
 
     @property
@@ -105,8 +119,8 @@ class Linear:
 class FixedLinear(Linear):
     """Every product has TILE rows, so that a row's result does not depend on its company."""
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """Map (rows, in) to (rows, out)."""
+    def product(self, x: Tensor) -> Tensor:
+        """Map (rows, in) to as many numbers as there are weights' rows."""
         rows = x.shape[0]
         padded = F.pad(x, (0, 0, 0, -rows % TILE))
         return torch.cat([F.linear(tile, self.weight) for tile in padded.split(TILE)])[:rows]
@@ -115,9 +129,9 @@ class FixedLinear(Linear):
 class Int8Linear(Linear):
     """Weights int8 with a scale for each output channel, activations quantized for each call (fbgemm; CPU only)."""
 
-    def __init__(self, *weights: Tensor) -> None:
+    def __init__(self, *weights: Tensor, gated: bool = False) -> None:
         """Quantize the stacked ``weights`` symmetrically."""
-        weight = torch.cat(weights).float()
+        self.gated, weight = gated, torch.cat(weights).float()
         scale = (weight.abs().amax(1) / 127).clamp(min=torch.finfo(torch.float32).tiny)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # deprecated as an interface; fbgemm takes its weights in no other form
@@ -125,8 +139,8 @@ class Int8Linear(Linear):
         self.packed = torch.ops.quantized.linear_prepack(codes, None)
         self._nbytes = weight.numel() + 4 * len(scale)
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """Map (rows, in) to (rows, out)."""
+    def product(self, x: Tensor) -> Tensor:
+        """Map (rows, in) to as many numbers as there are weights' rows."""
         # reduce_range keeps 7 bits of the activations: without it two int8 products may overflow int16 before AVX-512.
         out: Tensor = torch.ops.quantized.linear_dynamic(x.contiguous(), self.packed, reduce_range=True)
         return out
@@ -139,31 +153,38 @@ class Int8Linear(Linear):
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """The weights of one layer; queries, keys and values are one map, gate and up another."""
+    """The weights of one layer; queries, keys and values are one map, gate and up another, which is gated."""
 
     attention_norm: Tensor
-    qkv: Linear
-    out: Linear
+    qkv: Linear | PackedLinear
+    out: Linear | PackedLinear
     mlp_norm: Tensor
-    gate_up: Linear
-    down: Linear
+    gate_up: Linear | PackedLinear
+    down: Linear | PackedLinear
 
 
 class Decoder:
     """A Llama-family decoder.
 
-    ``weights`` are named as in a Hugging Face checkpoint. With ``int8`` the linear maps are Int8Linear (CPU, fp32).
-    With ``deterministic`` a request's logits are the same bits alone, in a batch, in chunks and after a prefix hit.
+    ``weights`` are named as in a Hugging Face checkpoint. In fp32 on a CPU with a C compiler a step over caches in one
+    piece or in pages is one call of the native kernel, and the linear maps are PackedLinear; elsewhere, and over other
+    caches, torch does it. With ``int8`` the linear maps' weights are int8 (CPU, fp32). With ``deterministic`` a
+    request's logits are the same bits alone, in a batch, in chunks and after a prefix hit.
     """
 
     def __init__(
         self, config: Config, weights: dict[str, Tensor], *, int8: bool = False, deterministic: bool = False
     ) -> None:
-        """Stack the weights; ValueError where one is missing, or where both options are asked for."""
-        if int8 and deterministic:
-            msg = "int8 and deterministic exclude each other: activations are quantized for each call as a whole"
+        """Stack the weights; ValueError where one is missing, or for both options without the native kernel."""
+        embedding = weights.get("model.embed_tokens.weight")
+        native = embedding is not None and (embedding.dtype, embedding.device.type) == (torch.float32, "cpu")
+        native = native and config.head_dim % LANES == 0 == config.hidden % LANES and available()
+        if int8 and deterministic and not native:
+            msg = "int8 and deterministic exclude each other without the native kernel: fbgemm quantizes activations"
+            msg += " for each call as a whole"
             raise ValueError(msg)
-        kind = Int8Linear if int8 else FixedLinear if deterministic else Linear
+        kind: Any = Int8Linear if int8 else FixedLinear if deterministic else Linear
+        kind = partial(PackedLinear, int8=int8) if native else kind
         self.config, self.deterministic = config, deterministic
 
         def get(name: str) -> Tensor:
@@ -179,17 +200,24 @@ class Decoder:
             q, k, v, out = (get(f"{at}.self_attn.{name}_proj.weight") for name in "qkvo")
             gate, up, down = (get(f"{at}.mlp.{name}_proj.weight") for name in ("gate", "up", "down"))
             norms = get(f"{at}.input_layernorm.weight"), get(f"{at}.post_attention_layernorm.weight")
-            self.blocks.append(Block(norms[0], kind(q, k, v), kind(out), norms[1], kind(gate, up), kind(down)))
+            self.blocks.append(
+                Block(norms[0], kind(q, k, v), kind(out), norms[1], kind(gate, up, gated=True), kind(down))
+            )
         self.norm = get("model.norm.weight")
         self.head = kind(self.embedding if config.tied else get("lm_head.weight"))
         self._frequencies, self._attention = frequencies(config.head_dim, config.base), 1.0
         if config.scaling is not None:
             scaled = scaled_frequencies(config.head_dim, config.base, config.scaling)
             self._frequencies, self._attention = scaled.frequencies, scaled.attention
+        self._turns = torch.empty(0, config.head_dim)
+        self._step: Step | None = None
+        if native:
+            sizes = config.heads, config.kv_heads, config.head_dim, config.eps
+            self._step = Step(self.blocks, self.norm, self.head, *sizes)
 
     @classmethod
     def from_model(cls, model: Any, *, int8: bool = False, deterministic: bool = False) -> "Decoder":  # noqa: ANN401
-        """Take over the weights of a transformers model, sharing what is not stacked."""
+        """Take over the weights of a transformers model; shared is only what is neither stacked nor packed."""
         return cls(Config.read(model.config.to_dict()), model.state_dict(), int8=int8, deterministic=deterministic)
 
     @classmethod
@@ -223,12 +251,12 @@ class Decoder:
     def nbytes(self) -> int:
         """Bytes of weights that a step reads: everything but the embedding of a tied model, whose head is read."""
         linears = [linear for b in self.blocks for linear in (b.qkv, b.out, b.gate_up, b.down)]
-        return self.head.nbytes + sum(linear.nbytes for linear in linears)
+        return int(self.head.nbytes) + sum(linear.nbytes for linear in linears)
 
     def contiguous(self, capacity: int, batch: int = 1) -> ContiguousCache:
         """Return a cache of ``capacity`` positions that fits this model."""
         c = self.config
-        capacity += -capacity % WIDTH if self.deterministic else 0
+        capacity += -capacity % WIDTH if self.deterministic and self._step is None else 0
         return ContiguousCache(c.layers, batch, c.kv_heads, c.head_dim, capacity, self.dtype, self.device)
 
     def forward(self, tokens: Tensor, cache: KVCache, *, every: bool = False) -> Tensor:
@@ -253,6 +281,12 @@ class Decoder:
         self._refuse(tokens, caches)
         lengths = [len(row) for row in tokens]
         each = caches if isinstance(caches, list) else [caches]
+        direct = [cache for cache in each if self._reads(cache, len(tokens) // len(each))]
+        if self._step is not None and len(direct) == len(each):
+            return self._forward_native(self._step, torch.cat(tokens), lengths, direct, every=every)
+        if direct:  # what is computed in another way is computed apart, so that nobody's bits depend on company
+            parts = [self.forward_ragged([row], [own], every=every) for row, own in zip(tokens, each, strict=True)]
+            return torch.cat(parts)
         starts = [cache.length for cache in each]
         spans = [lengths[0]] if len(each) < len(tokens) else lengths
         device = self.device
@@ -268,12 +302,12 @@ class Decoder:
                 rows = piece.view(len(tokens) if len(each) < len(tokens) else 1, spans[i], -1)
                 found.append(self._attend(layer, rows, each[i], positions[i], rotations[i], masks, i))
             x = x + block.out(found[0] if len(found) == 1 else torch.cat(found))
-            gate, up = block.gate_up(F.rms_norm(x, x.shape[-1:], block.mlp_norm, self.config.eps)).chunk(2, -1)
-            x = x + block.down(F.silu(gate) * up)
+            x = x + block.down(block.gate_up(F.rms_norm(x, x.shape[-1:], block.mlp_norm, self.config.eps)))
         if not every:
             last = torch.tensor(lengths, device=device).cumsum(0) - 1
             x = x[last] if len(last) < len(x) else x
-        return self.head(F.rms_norm(x, x.shape[-1:], self.norm, self.config.eps))
+        logits: Tensor = self.head(F.rms_norm(x, x.shape[-1:], self.norm, self.config.eps))
+        return logits
 
     def prefill(self, tokens: Tensor, cache: KVCache, chunk: int = 512) -> Tensor:
         """Append a prompt ``chunk`` tokens at a time and return the last logits, as ``forward``."""
@@ -302,6 +336,43 @@ class Decoder:
             yield token
             if i + 1 < count:
                 logits = self.forward(token[:, None], cache)
+
+    def _reads(self, cache: KVCache, rows: int) -> TypeGuard[ContiguousCache | PagedCache]:
+        """Tell whether the native step reads and writes this cache."""
+        c = self.config
+        return (
+            self._step is not None
+            and isinstance(cache, ContiguousCache | PagedCache)
+            and cache.shape == (c.layers, rows, c.kv_heads, c.head_dim)
+            and (cache.keys.dtype, cache.keys.device.type) == (torch.float32, "cpu")
+        )
+
+    def _forward_native(
+        self, step: Step, tokens: Tensor, lengths: list[int], caches: list[ContiguousCache | PagedCache], *, every: bool
+    ) -> Tensor:
+        """Do as ``forward_ragged`` in one call; ``tokens`` are those of all requests."""
+        each = len(lengths) // len(caches)  # rows of a cache
+        pages: list[tuple[Pages, int, int]] = []
+        try:
+            for cache, count in zip(caches, lengths[::each], strict=True):
+                pages.append((cache.reserve(count), cache.length - count, cache.length))
+        except ValueError:  # one is full: nobody's text goes on
+            for cache, (_, start, _) in zip(caches, pages, strict=False):
+                cache.crop(start)
+            raise
+        missing = max(stop for _, _, stop in pages) - len(self._turns)
+        if missing > 0:
+            self._turn_on(missing)
+        last = torch.arange(len(tokens)) if every else torch.tensor(lengths).cumsum_(0).sub_(1)
+        return step(F.embedding(tokens, self.embedding), pages, self._turns, last)
+
+    def _turn_on(self, count: int) -> None:
+        """Add the angles of at least ``count`` positions. One position's are computed once, and stay."""
+        start = len(self._turns)
+        positions = torch.arange(start, start + max(count, WIDTH))
+        cos, sin = tables(positions, self._frequencies, self._attention, torch.float32, self.device)
+        half = self.config.head_dim // 2
+        self._turns = torch.cat([self._turns, torch.cat([cos[:, :half], sin[:, half:]], 1)])
 
     @property
     def _wide(self) -> torch.dtype:

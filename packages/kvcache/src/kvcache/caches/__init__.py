@@ -37,6 +37,19 @@ class View:
     places: Tensor
 
 
+@dataclass(frozen=True, slots=True)
+class Pages:
+    """Where a kernel finds the memory of a cache, of all layers at once.
+
+    ``keys`` and ``values`` are (layers, kv_heads, blocks, block_size, head_dim), the last two dimensions in one piece;
+    ``tables`` is (batch, most) int64: the block of each ``block_size`` positions of a row.
+    """
+
+    keys: Tensor
+    values: Tensor
+    tables: Tensor
+
+
 class KVCache(Protocol):
     """What a decoder asks of a cache."""
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from kvcache.caches import EMPTY, View
+from kvcache.caches import EMPTY, Pages, View
 
 
 def seen(queries: Tensor, keys: Tensor, window: int | None = None, sinks: int = 0) -> Tensor:
@@ -37,25 +37,42 @@ class ContiguousCache:
         self.capacity = capacity
         self._columns = torch.arange(capacity, device=device)
         self._lengths = [0] * layers
+        # A row is a block of its own, as long as the cache.
+        self._pages = Pages(self.keys.transpose(1, 2), self.values.transpose(1, 2), torch.arange(batch)[:, None])
 
     @property
     def length(self) -> int:
         """How many positions were appended."""
         return self._lengths[0]
 
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(layers, batch, kv_heads, head_dim)."""
+        layers, batch, kv_heads, _, head_dim = self.keys.shape
+        return layers, batch, kv_heads, head_dim
+
+    def reserve(self, count: int) -> Pages:
+        """Append ``count`` positions to every layer; the caller writes them where the pages say."""
+        stop = self._stop(0, count)
+        self._lengths = [stop] * len(self._lengths)
+        return self._pages
+
     def update(self, layer: int, k: Tensor, v: Tensor, positions: Tensor) -> View:
         """Write the new columns and return views of all so far."""
         refuse_update(self.keys, self._lengths, layer, k, v, positions)
-        start = self._lengths[layer]
-        stop = start + k.shape[2]
-        if stop > self.capacity:
-            msg = f"the cache holds {self.capacity} positions, {start} are taken and {k.shape[2]} more were given"
-            raise ValueError(msg)
+        start, stop = self._lengths[layer], self._stop(layer, k.shape[2])
         self.keys[layer, :, :, start:stop] = k
         self.values[layer, :, :, start:stop] = v
         self._lengths[layer] = stop
         columns = self._columns[:stop]
         return View(self.keys[layer, :, :, :stop], self.values[layer, :, :, :stop], columns, columns)
+
+    def _stop(self, layer: int, count: int) -> int:
+        start = self._lengths[layer]
+        if start + count > self.capacity:
+            msg = f"the cache holds {self.capacity} positions, {start} are taken and {count} more were given"
+            raise ValueError(msg)
+        return start + count
 
     def crop(self, length: int) -> None:
         """Forget everything from position ``length`` on; ValueError unless 0 <= length <= self.length."""

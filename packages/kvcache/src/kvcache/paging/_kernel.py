@@ -9,7 +9,7 @@ from torch import Tensor
 
 from kvcache import _native
 
-BAND, LANES = 16, 16  # rows that share a scratch, and what its width and a head's size are multiples of
+LANES, BAND = 16, 24  # at most so many numbers in a vector; rows that share a scratch
 
 
 class _Shape(ctypes.Structure):
@@ -58,11 +58,11 @@ def attend(
     """
     batch, heads, q_len, dim = q.shape
     kv_heads, _, block, _ = k_pool.shape
-    width, threads = longest + -longest % LANES, torch.get_num_threads()
+    width, threads = longest + 2 * LANES, torch.get_num_threads()
     sizes = batch, kv_heads, heads // kv_heads, q_len, dim, block, block_tables.shape[1]
     shape = _Shape(*sizes, k_pool.stride(0), k_pool.stride(1), window, width, dim**-0.5)
     queries = q.float().contiguous()
-    out, scratch = torch.empty_like(queries), torch.empty(threads, BAND, width)
+    out, scratch = torch.empty_like(queries), torch.empty(threads, BAND * (width + dim) + dim * LANES)
     tensors = queries, k_pool, v_pool, block_tables.contiguous(), lengths.contiguous(), out, scratch
     # The list keeps the tensors alive until the kernel is done with their memory.
     _functions()[k_pool.dtype](*[t.data_ptr() for t in tensors], ctypes.byref(shape), threads)

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kvcache.caches import View
+from kvcache.caches import Pages, View
 from kvcache.caches.solution import refuse_crop, refuse_rows, refuse_sizes, refuse_update
 from kvcache.paging import UNUSED, _kernel
 
@@ -150,6 +150,19 @@ class PagedCache:
         tables, columns = self._lay_out()[0], self._columns[: self._lengths[layer]]
         keys, values = (self._gather(pool[layer], tables, len(columns)) for pool in (self.keys, self.values))
         return View(keys, values, columns, columns)
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(layers, batch, kv_heads, head_dim)."""
+        layers, kv_heads, _, _, head_dim = self.keys.shape
+        return layers, len(self.tables), kv_heads, head_dim
+
+    def reserve(self, count: int) -> Pages:
+        """Append ``count`` positions to every layer; the caller writes them where the pages say."""
+        start, stop = self.length, self.length + count
+        self._reserve(start, stop)
+        self._span, self._lengths = (start, stop), [stop] * len(self._lengths)
+        return Pages(self.keys, self.values, torch.tensor(self.tables, dtype=torch.int64, device=self.keys.device))
 
     def append(self, layer: int, k: Tensor, v: Tensor, positions: Tensor) -> None:
         """Write the new columns as ``update`` does, and gather nothing."""
