@@ -1,10 +1,11 @@
-"""Peer: transformers' StaticCache, preallocated like ours, and its mask."""
+"""Peer: transformers' StaticCache, preallocated like ours, and its mask; in the race for tokens, its ``generate``."""
 
+import copy
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import LlamaConfig, StaticCache
+from transformers import DynamicCache, LlamaConfig, StaticCache
 
 from kvcache.caches import View
 
@@ -54,3 +55,13 @@ class ContiguousCache:
     def nbytes(self) -> int:
         """How many bytes the buffers take."""
         return sum(layer.keys.nbytes + layer.values.nbytes for layer in self.cache.layers)
+
+
+def generate(model: Any, prompt: Tensor, count: int) -> Tensor:  # noqa: ANN401 - transformers' models are untyped
+    """Return ``count`` greedy tokens after ``prompt``, (batch, q_len), over a DynamicCache."""
+    config = copy.copy(model.generation_config)
+    config.eos_token_id, config.max_new_tokens, config.do_sample, config.pad_token_id = None, count, False, 0
+    out: Tensor = model.generate(
+        prompt, attention_mask=torch.ones_like(prompt), past_key_values=DynamicCache(), generation_config=config
+    )
+    return out[:, prompt.shape[1] :]
