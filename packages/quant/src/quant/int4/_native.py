@@ -1,56 +1,31 @@
-"""The native kernel: compiled by the machine's own compiler when it is first wanted, and kept for the next time."""
+"""The native kernel's door: a weight laid out as it reads it, and one call from float rows to float rows."""
 
 import ctypes
-import hashlib
-import os
-import platform
-import shutil
-import subprocess
-import tempfile
 from functools import cache
-from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from quant.int8._native import library
+
 GROUP, OUTPUTS = 32, 16
-COMPILE = ("-O3", "-mavx2", "-mfma", "-fopenmp", "-fPIC", "-c")
-# Linked without an OpenMP of its own: the symbols are found in torch's, so that both share one pool of threads. Two
-# pools would fight for the cores, since a pool's threads go on spinning for a while. All symbols must be there at
-# loading.
-LINK = ("-shared", "-Wl,-z,now")
+
+
+class _Layer(ctypes.Structure):
+    """As in ``_w4a8.c``."""
+
+    _fields_ = (("records", ctypes.c_void_p), ("inputs", ctypes.c_long), ("outputs", ctypes.c_long))
 
 
 @cache
 def kernel() -> Any:  # noqa: ANN401 - a foreign function
-    """Return the compiled kernel, or None without AVX2 or a compiler, or where QUANT_NATIVE=0 says so."""
-    compiler = shutil.which(os.environ.get("CC", "cc"))
-    capable = platform.machine() in ("x86_64", "AMD64") and torch.backends.cpu.get_cpu_capability() in (
-        "AVX2",
-        "AVX512",
-    )
-    if not compiler or not capable or os.environ.get("QUANT_NATIVE") == "0":
+    """Return the compiled kernel, or None where it cannot be had."""
+    found = library("quant.int4", "_w4a8")
+    if found is None:
         return None
-    source = (files("quant.int4") / "_w4a8.c").read_bytes()
-    name = hashlib.sha256(source + " ".join(COMPILE + LINK).encode()).hexdigest()[:16]
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "quant"
-    library = folder / f"w4a8-{name}.so"
-    try:
-        if not library.exists():
-            folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=folder) as scratch:
-                code, half, made = (Path(scratch) / f"w4a8.{ending}" for ending in ("c", "o", "so"))
-                code.write_bytes(source)
-                for command in ((*COMPILE, str(code), "-o", str(half)), (*LINK, str(half), "-o", str(made))):
-                    subprocess.run([compiler, *command], check=True, capture_output=True)  # noqa: S603
-                made.replace(library)  # whole or not at all, whoever else compiles at the same time
-        function = ctypes.CDLL(str(library)).w4a8
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    function.argtypes = [ctypes.c_void_p] * 6 + [ctypes.c_long] * 3 + [ctypes.c_int]
-    function.restype = None
+    function = found.w4a8
+    function.argtypes = [ctypes.c_void_p] * 4 + [ctypes.c_long, ctypes.c_int]
     return function
 
 
@@ -61,21 +36,30 @@ def records(codes: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
     Returns (out / 16, groups, 304) uint8.
     """
     blocks, groups = codes.shape[0] // OUTPUTS, codes.shape[1] // GROUP
-    unsigned = (
-        (codes + 8).to(torch.uint8).view(blocks, 2, 8, groups, 8, 4)
-    )  # (blocks, half, output, groups, step, input)
-    ordered = unsigned.permute(1, 0, 3, 4, 2, 5)  # (half, blocks, groups, step, output, input)
+    unsigned = (codes + 8).to(torch.uint8).view(blocks, OUTPUTS, groups, 2, 4, 4)  # (..., half, step, input)
+    ordered = unsigned.permute(3, 0, 2, 4, 1, 5)  # (half, blocks, groups, step, output, input)
     nibbles = (ordered[0] | ordered[1] << 4).reshape(blocks, groups, 256)
     scales, zeros = (t.view(blocks, OUTPUTS, groups).transpose(1, 2).contiguous() for t in (scale, zero_point + 8))
     return torch.cat([nibbles, scales.view(torch.uint8), zeros.to(torch.uint8)], dim=2)
 
 
-def product(x: Tensor, weight: Tensor, outputs: int) -> Tensor:
-    """Multiply (rows, in) float32 by the weight that ``records`` laid out; (rows, outputs) float32."""
-    rows, inputs = x.shape
-    x = x.contiguous()
-    y, step = torch.empty(rows, outputs), torch.empty(rows)
-    codes, sums = torch.empty(rows, inputs, dtype=torch.int8), torch.empty(rows, inputs // GROUP)
-    tensors = (x, weight, y, codes, sums, step)  # alive until the kernel is done with their memory
-    kernel()(*(t.data_ptr() for t in tensors), rows, inputs, outputs, torch.get_num_threads())
-    return y
+class Weight:
+    """A weight that ``records`` laid out, and its address."""
+
+    def __init__(self, laid_out: Tensor) -> None:
+        """Keep (out / 16, groups, 304) uint8."""
+        self.records = laid_out
+        self.outputs = OUTPUTS * laid_out.shape[0]
+        self._layer = _Layer(laid_out.data_ptr(), GROUP * laid_out.shape[1], self.outputs)
+        self._address, self._kernel = ctypes.addressof(self._layer), kernel()
+
+    def product(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        """Multiply (rows, in) float32 by the weight and add the bias; (rows, out) float32."""
+        rows, x = len(x), x.contiguous()
+        offset = None if bias is None else bias.float().contiguous()
+        y = torch.empty(rows, self.outputs, dtype=torch.float32, device="cpu")
+        where = None if offset is None else offset.data_ptr()
+        if self._kernel(self._address, x.data_ptr(), where, y.data_ptr(), rows, torch.get_num_threads()):
+            msg = f"no memory for the codes of {tuple(x.shape)} activations"
+            raise MemoryError(msg)
+        return y

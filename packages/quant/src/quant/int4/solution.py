@@ -1,9 +1,9 @@
 """The production answer: the kernel that suits the number of rows, each with the weight laid out as it wants it.
 
 For a few rows a native kernel where there is a compiler for it, else torch's, which takes bfloat16 activations; both
-read half a byte a weight. For many rows
-arithmetic counts and not bytes, and the weight goes through the int8 kernels: the step of int8 with a scale for each
-row is so much finer than that of four bits that rounding once more is not noticed.
+read half a byte a weight. For many rows arithmetic counts and not bytes, and the weight goes through the int8 kernels:
+the step of int8 with a scale for each row is so much finer than that of four bits that rounding once more is not
+noticed.
 """
 
 from typing import Any
@@ -89,21 +89,22 @@ class Int4Linear(nn.Module):
         rows = (x.detach() if x.requires_grad else x).reshape(-1, self.in_features)
         on_cpu = x.device.type == "cpu"
         if on_cpu and 0 < len(rows) <= FEW and self._suits_native and _native.kernel():
-            y = _native.product(rows.float(), self._layout("native", self._for_native), self.out_features)
-            y = y if self.bias is None else y.add_(self.bias)
+            native: _native.Weight = self._layout("native", self._for_native)
+            y = native.product(rows.float(), self.bias)
         elif on_cpu and 0 < len(rows) <= FEW and self._suits_torch:
             weight, scales = self._layout("few", self._for_few_rows)
             y = torch._weight_int4pack_mm_for_cpu(rows.bfloat16(), weight, self.group, scales).float()  # noqa: SLF001
             y = y if self.bias is None else y.add_(self.bias)
-        elif on_cpu and len(rows) > FEW and int8.has_fbgemm():
+        elif on_cpu and len(rows) > FEW and int8.has_integers():
             y = int8.dynamic(rows.float(), self._layout("many", self._for_many_rows), self.bias)
         else:
             y = F.linear(rows.float(), self.dequantized(), None if self.bias is None else self.bias.float())
         return y.view(*x.shape[:-1], self.out_features).to(x.dtype)
 
-    def _for_native(self) -> Tensor:
+    def _for_native(self) -> _native.Weight:
         """Return the weight as the native kernel reads it."""
-        return _native.records(unpack(self.packed, 4, self.in_features), self.scale, self.zero_point)
+        codes = unpack(self.packed, 4, self.in_features)
+        return _native.Weight(_native.records(codes, self.scale, self.zero_point))
 
     def _for_few_rows(self) -> tuple[Tensor, Tensor]:
         """Return codes and scales for torch's kernel, which computes ``(q - 8) * scale + zero`` with q from 0 to 15."""

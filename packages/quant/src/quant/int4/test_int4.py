@@ -2,14 +2,15 @@
 
 import copy
 import io
-from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from quant.int4 import _native
+from quant.int8 import _native as loader
 
 OURS = pytest.mark.only("starter", "baseline", "solution")
 # What a kernel may add to the error of the 4-bit weight, of the output's size. One that rounds activations and
@@ -28,6 +29,19 @@ def layer(inputs: int, outputs: int, *, bias: bool = True, seed: int = 0, device
     if bias:
         linear.bias.data = normal(outputs, seed=seed + 1)
     return linear.to(device).eval()
+
+
+def compiled(architecture: str, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return the native kernel, compiled for this processor or another that it can stand for."""
+    if architecture == "haswell" and torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512"):
+        pytest.skip("this processor has no AVX2")
+    others = [option for option in loader.COMPILE if not option.startswith("-march")]
+    monkeypatch.setattr(loader, "COMPILE", (f"-march={architecture}", *others))
+    monkeypatch.setattr(_native, "library", loader.library.__wrapped__)
+    found = _native.kernel.__wrapped__()
+    if found is None:
+        pytest.skip("no compiler here, or no dot product of bytes")
+    return found
 
 
 def assert_product(made: nn.Module, x: Tensor, bias: Tensor | None) -> None:
@@ -180,14 +194,30 @@ def test_every_kernel_multiplies_alike(
 
 
 @pytest.mark.only("solution")
-def test_without_a_compiler_there_is_no_native_kernel(
-    impl: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+@pytest.mark.parametrize("architecture", ["native", "haswell"])
+def test_the_native_kernel_sums_whole_numbers(
+    impl: ModuleType, architecture: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    for compiler in ("a-compiler-that-is-not-there", "false"):
-        monkeypatch.setenv("CC", compiler)
-        assert _native.kernel.__wrapped__() is None
-    assert not list(tmp_path.rglob("*.so"))
+    function = compiled(architecture, monkeypatch)
+    monkeypatch.setattr(_native, "kernel", lambda: function)
+    generator = torch.Generator().manual_seed(0)
+    codes, zero_point = (torch.randint(-8, 8, (48, n), generator=generator, dtype=torch.int8) for n in (96, 3))
+    scale = 2.0 ** torch.randint(-3, 4, (48, 3), generator=generator)
+    weight = (codes.unflatten(1, (3, 32)).double() - zero_point[..., None]) * scale[..., None].double()
+    made = _native.Weight(_native.records(codes, scale.bfloat16(), zero_point))
+    x = torch.randint(-127, 128, (7, 96), generator=generator).float()
+    x[:, 5] = 127  # each row is its own codes, so that the result is exact: 96 * 15 * 127 * 8 in eighths fits 24 bits
+    bias = torch.arange(48.0)
+    found = made.product(x, bias)
+    off = (found.double() - (x.double() @ weight.flatten(1).T + bias)).abs().max()
+    assert off == 0, f"whole numbers times powers of two came out {off} off"
+    x = normal(7, 96) * torch.logspace(-20, 20, 7)[:, None]
+    rows = torch.cat([made.product(row[None], bias) for row in x])
+    assert torch.equal(made.product(x, bias), rows), "a row's result depends on the rows beside it"
+    x[1, 2], x[3, 4], x[5] = float("nan"), float("-inf"), 0
+    lost = made.product(x, None).isnan().float().mean(1).tolist()
+    assert lost == [0, 1, 0, 1, 0, 0, 0], f"shares of NaN where rows 1 and 3 hold NaN and inf: {lost}"
+    assert not made.product(x[5:6], None).any()
 
 
 @pytest.mark.only("starter", "solution")

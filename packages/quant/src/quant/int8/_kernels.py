@@ -1,10 +1,14 @@
 """Products of int8 codes: which kernel serves how many rows on which device.
 
-Measured on a processor with VNNI, weights out of the cache: fbgemm's kernel, which quantizes its input itself, is the
-quickest for a few rows; from some 16 rows on oneDNN's is, though its input has to be quantized before it.
+On a CPU the native kernel does everything in one call: torch's operations, each a walk over the activations and some
+microseconds of its own, take three quarters of a layer's time at 256 rows. Without a compiler torch's kernels serve:
+fbgemm's, which quantizes its input itself, is the quickest for a few rows; from some 16 rows on oneDNN's is, though its
+input has to be quantized before it.
 """
 
+import ctypes
 import math
+import platform
 import warnings
 from functools import cache
 from typing import Any
@@ -13,14 +17,50 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from quant.int8 import _native
+
 FEW = 16  # rows
 TINY = torch.finfo(torch.float32).tiny
+
+
+class _Layer(ctypes.Structure):
+    """As in ``_w8a8.c``."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("codes", "sums", "scale")),
+        *((name, ctypes.c_long) for name in ("inputs", "outputs")),
+    )
+
+
+class Native:
+    """An int8 weight for the native kernel, which reads the codes where they lie."""
+
+    def __init__(self, library: ctypes.CDLL, codes: Tensor, scale: Tensor) -> None:
+        """Sum the weights of each output; ``most`` is up to how many rows the kernel is the quickest."""
+        self._kept = codes.contiguous(), codes.sum(1, dtype=torch.int32), scale.float().contiguous()
+        self._layer = _Layer(*(t.data_ptr() for t in self._kept), codes.shape[1], codes.shape[0])
+        self._address, self.outputs, self._kernel = ctypes.addressof(self._layer), len(codes), library.w8a8
+        self._kernel.argtypes = [ctypes.c_void_p] * 4 + [ctypes.c_long, ctypes.c_float, ctypes.c_int, ctypes.c_int]
+        library.most_rows.argtypes, library.most_rows.restype = [ctypes.c_void_p], ctypes.c_long
+        self.most: int = library.most_rows(self._address)
+
+    def __call__(self, x: Tensor, bias: Tensor | None, step: float = 0.0, zero_point: int = 0) -> Tensor:
+        """Quantize (rows, in) float32, each row by its own affine map unless ``step`` gives one; (rows, out)."""
+        rows, x = len(x), x.contiguous()
+        offset = None if bias is None else bias.float().contiguous()
+        y = torch.empty(rows, self.outputs, dtype=torch.float32, device="cpu")
+        where, threads = None if offset is None else offset.data_ptr(), torch.get_num_threads()
+        if self._kernel(self._address, x.data_ptr(), where, y.data_ptr(), rows, step, zero_point, threads):
+            msg = f"no memory for the codes of {tuple(x.shape)} activations"
+            raise MemoryError(msg)
+        return y
 
 
 class Weight:
     """An int8 weight packed for the kernels that have been asked for.
 
-    ``codes`` is (out, in) int8, ``scale`` (out,) float32. Each packing costs about as many bytes as the codes.
+    ``codes`` is (out, in) int8, ``scale`` (out,) float32. Each of torch's packings costs about as many bytes as the
+    codes.
     """
 
     def __init__(self, codes: Tensor, scale: Tensor) -> None:
@@ -30,6 +70,8 @@ class Weight:
         self._fbgemm: Any = None
         self._onednn: Any = None
         self._row_sums: Tensor | None = None
+        library = _native.library("quant.int8", "_w8a8") if codes.device.type == "cpu" else None
+        self.native = None if library is None else Native(library, codes, scale)
 
     def is_of(self, codes: Tensor, scale: Tensor) -> bool:
         """Tell whether these are the tensors that were packed, and nobody has written to them since."""
@@ -72,8 +114,26 @@ def sums_exactly() -> bool:
 
 @cache
 def has_fbgemm() -> bool:
-    """Tell whether this build has fbgemm's kernels: those for x86 do."""
-    return torch.backends.quantized.engine in ("x86", "fbgemm")
+    """Tell whether this build has fbgemm's kernels, and the quantized tensors, deprecated by now, that they need."""
+    return torch.backends.quantized.engine in ("x86", "fbgemm") and hasattr(torch, "_make_per_channel_quantized_tensor")
+
+
+@cache
+def has_onednn() -> bool:
+    """Tell whether oneDNN multiplies 8-bit codes here, and sums them exactly."""
+    on_x86 = platform.machine() in ("x86_64", "AMD64")
+    return on_x86 and sums_exactly() and hasattr(torch.ops.onednn, "qlinear_pointwise")
+
+
+def has_integers() -> bool:
+    """Tell whether a CPU kernel multiplies 8-bit codes as whole numbers."""
+    return has_onednn() or has_fbgemm() or _native.library("quant.int8", "_w8a8") is not None
+
+
+def native_for(weight: Weight, rows: int) -> Native | None:
+    """Return the native kernel where it is there and the quickest; compilers of graphs need torch's operations."""
+    native = weight.native
+    return None if native is None or rows > native.most or torch.compiler.is_compiling() else native
 
 
 def dynamic(x: Tensor, weight: Weight, bias: Tensor | None) -> Tensor:
@@ -82,6 +142,8 @@ def dynamic(x: Tensor, weight: Weight, bias: Tensor | None) -> Tensor:
     Returns (rows, out) float32.
     """
     rows = len(x)
+    if native := native_for(weight, rows):
+        return native(x, bias)
     if x.device.type == "cpu" and has_fbgemm() and (rows < FEW or not sums_exactly()):
         if rows == 1:
             return fbgemm_dynamic(x, weight) if bias is None else fbgemm_dynamic(x, weight).add_(bias)
@@ -94,7 +156,8 @@ def dynamic(x: Tensor, weight: Weight, bias: Tensor | None) -> Tensor:
     low, high = x.amin(1, keepdim=True).clamp_(max=0), x.amax(1, keepdim=True).clamp_(min=0)  # (rows, 1)
     step = high.sub_(low).div_(255).clamp_(min=TINY)
     zero = low.div_(step).round_().add_(128)  # minus the zero point: low becomes the code -128
-    codes = torch.div(x, step).round_().sub_(zero).to(torch.int8)
+    # Where both ends of a row lie half way between two codes, both round outwards: 256 steps for 255.
+    codes = torch.div(x, step).round_().sub_(zero).clamp_(max=127).to(torch.int8)
     zero.mul_(step)
     shift = torch.mm(zero, weight.row_sums()) if bias is None else torch.addmm(bias, zero, weight.row_sums())
     return shift.addcmul_(product(codes, weight), step)  # (rows, out)
@@ -105,6 +168,8 @@ def static(x: Tensor, weight: Weight, bias: Tensor | None, step: float, zero_poi
 
     Returns (rows, out) float32.
     """
+    if native := native_for(weight, len(x)):
+        return native(x, bias, step, zero_point)
     if x.device.type == "cpu" and has_fbgemm() and (len(x) < FEW or not sums_exactly()):
         kernel = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32
         y: Tensor = kernel(x, step, zero_point, weight.fbgemm())
@@ -126,7 +191,7 @@ def product(codes: Tensor, weight: Weight, zero_point: int = 0) -> Tensor:
     ``codes`` is (rows, in) int8; the quickest kernel of the device does it.
     """
     kind = codes.device.type
-    if kind == "cpu" and has_fbgemm() and sums_exactly():
+    if kind == "cpu" and has_onednn():
         packed, zeros = weight.onednn()
         output: tuple[Any, ...] = (
             None,

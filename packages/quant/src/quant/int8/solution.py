@@ -31,7 +31,8 @@ class _Int8(nn.Module):
 
     def packed(self) -> Weight:
         """Return the weight for the kernels, packed anew after its buffers were moved or loaded."""
-        codes, scale = self.codes, self.scale
+        buffers: dict[str, Any] = self._buffers  # a tenth of what self.codes takes to find them
+        codes, scale = buffers["codes"], buffers["scale"]
         if self._packed is None or not self._packed.is_of(codes, scale):
             self._packed = Weight(codes, scale)
         return self._packed

@@ -1,7 +1,9 @@
 """What every implementation of ``quant.int8`` has to do."""
 
 import copy
+import ctypes
 import io
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -9,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from quant.int8 import Policy
+from quant.int8 import Policy, _kernels, _native
 
 OURS = pytest.mark.only("starter", "baseline", "solution")
 ONE_SCALE = pytest.mark.known("peer_torch", reason="one activation scale for all rows")
@@ -104,6 +106,13 @@ def test_a_row_of_zeros_gives_the_bias(impl: ModuleType, device: str, rows: int)
     x[-1] = 0
     y = impl.Int8Linear.from_float(copy.deepcopy(linear))(x)[-1]
     assert torch.allclose(y, linear.bias, atol=1e-6), f"a row of zeros gave {y[:3].tolist()}..., not the bias"
+
+
+@pytest.mark.parametrize("rows", [1, 4, 20])
+def test_a_row_may_end_half_way_between_codes(impl: ModuleType, device: str, rows: int) -> None:
+    linear = layer(32, 8, device=device)
+    x = torch.tensor([1.0, -1.0], device=device).repeat(rows, 16)  # 127.5 steps of 2 / 255 on both sides of zero
+    assert_close(linear, x, impl.Int8Linear.from_float(copy.deepcopy(linear))(x))
 
 
 @pytest.mark.parametrize("shape", [(1, 32), (2, 3, 32), (2, 9, 2, 32)])
@@ -390,8 +399,6 @@ def test_bad_ranges_are_refused(impl: ModuleType, device: str) -> None:
 @pytest.mark.stretch
 @pytest.mark.only("solution")
 def test_every_kernel_gives_the_integer_sum(impl: ModuleType, device: str) -> None:
-    from quant.int8 import _kernels  # noqa: PLC0415
-
     generator = torch.Generator().manual_seed(0)
     codes, weight = (torch.randint(-127, 128, (n, 64), generator=generator, dtype=torch.int8) for n in (19, 16))
     scale = torch.rand(16, generator=generator)
@@ -403,3 +410,98 @@ def test_every_kernel_gives_the_integer_sum(impl: ModuleType, device: str) -> No
         found["int_mm"] = (sums - 3 * weight.double().sum(1)) * scale
     for name, y in found.items():
         assert torch.allclose(y.double().cpu(), wanted, rtol=1e-5), f"{name} is not the sum of the codes' products"
+
+
+@pytest.fixture(params=["-march=native", "-march=native -mno-amx-tile -mno-amx-int8", "-march=haswell"])
+def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> ctypes.CDLL:
+    """Return the native kernels, compiled for this processor and for others that it can stand for."""
+    options: list[str] = request.param.split()
+    capability = torch.backends.cpu.get_cpu_capability()
+    if options != ["-march=native"] and capability not in ("AVX2", "AVX512"):
+        pytest.skip("this processor has no AVX2")
+    monkeypatch.setattr(_native, "COMPILE", (*(o for o in _native.COMPILE if not o.startswith("-march")), *options))
+    found = _native.library.__wrapped__("quant.int8", "_w8a8")
+    if found is None:
+        pytest.skip("no compiler here, or no dot product of bytes")
+    return found
+
+
+@pytest.mark.stretch
+@pytest.mark.only("solution")
+@pytest.mark.parametrize(("inputs", "outputs"), [(64, 16), (192, 48), (1, 1), (3, 5), (100, 33), (640, 34)])
+def test_the_native_kernel_gives_the_whole_sum(
+    impl: ModuleType, library: ctypes.CDLL, inputs: int, outputs: int
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randint(-127, 128, (outputs, inputs), generator=generator, dtype=torch.int8)
+    scale, bias = 2.0 ** torch.randint(-3, 4, (outputs,), generator=generator), torch.arange(float(outputs))
+    kernel = _kernels.Native(library, weight, scale)
+    for rows in (1, 2, 3, 7, 16, 33, 70):
+        x = torch.randint(-100, 156, (rows, inputs), generator=generator).float()
+        x[:, 0], x[:, -1] = -100, 155  # a range of 255, so that a row is its own codes
+        for y in (kernel(x, bias), kernel(x, bias, 1.0, 100)) if inputs > 1 else (kernel(x, bias, 1.0, 100),):
+            off = (y.double() - (x.double() @ weight.double().T * scale + bias)).abs().max()
+            assert off == 0, f"{rows} rows of {inputs}: whole numbers came out {off} off"
+
+
+@pytest.mark.stretch
+@pytest.mark.only("solution")
+def test_a_row_is_the_same_bits_in_any_company(impl: ModuleType, library: ctypes.CDLL) -> None:
+    weight = torch.randint(-127, 128, (48, 192), generator=torch.Generator().manual_seed(0), dtype=torch.int8)
+    kernel = _kernels.Native(library, weight, torch.rand(48))
+    x, bias = normal(40, 192) * torch.logspace(-30, 30, 40)[:, None], normal(48)
+    rows = torch.cat([kernel(row[None], bias) for row in x])
+    for count in (2, 5, 16, 40):
+        assert torch.equal(kernel(x[:count], bias), rows[:count]), f"a row alone and among {count} differ"
+
+
+@pytest.mark.stretch
+@pytest.mark.only("solution")
+def test_the_native_kernel_leaves_the_processor_as_it_was(impl: ModuleType, library: ctypes.CDLL) -> None:
+    kernel = _kernels.Native(library, torch.ones(64, 64, dtype=torch.int8), torch.ones(64))
+    a = normal(64, 96).bfloat16()  # torch's kernels for bfloat16 use the same tiles, shaped otherwise
+    before = a @ a.t()
+    kernel(normal(40, 64), None)
+    assert torch.equal(a @ a.t(), before)
+
+
+@pytest.mark.stretch
+@pytest.mark.only("solution")
+@pytest.mark.parametrize("rows", [4, 20])
+def test_nan_stays_in_its_row(impl: ModuleType, library: ctypes.CDLL, rows: int) -> None:
+    kernel = _kernels.Native(library, torch.ones(16, 64, dtype=torch.int8), torch.ones(16))
+    x = normal(rows, 64)
+    x[1, 5], x[2, 7], x[3] = float("nan"), float("inf"), 3e38
+    lost = kernel(x, None).isnan().all(1).nonzero().flatten().tolist()
+    assert lost == [1, 2], f"rows 1 and 2 hold NaN and inf; rows {lost} came out as NaN"
+    lost = kernel(x, None, 0.1, 128).isnan().all(1).nonzero().flatten().tolist()
+    assert lost == [1], f"with a range given, inf is clipped and NaN is not: rows {lost} came out as NaN"
+
+
+@pytest.mark.stretch
+@pytest.mark.only("solution")
+@pytest.mark.parametrize("rows", [1, 3, 40])
+def test_without_a_native_kernel_torchs_serve(
+    impl: ModuleType, device: str, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_native, "library", lambda *_: None)
+    linear = layer(72, 24, device=device)
+    x = normal(rows, 72, device=device) * torch.logspace(-3, 3, rows, device=device)[:, None]
+    assert_close(linear, x, impl.Int8Linear.from_float(linear)(x))
+    x = torch.tensor([1.0, -1.0], device=device).repeat(rows, 36)
+    assert_close(linear, x, impl.Int8Linear.from_float(linear)(x))
+    found = impl.StaticInt8Linear.from_float(linear, (-1.0, 3.0))(x)
+    assert_close(linear, x, found, torch.tensor(4 / 255))
+
+
+@pytest.mark.stretch
+@pytest.mark.only("solution")
+def test_without_a_compiler_there_is_no_native_kernel(
+    impl: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for name, value in (("CC", "a-compiler-that-is-not-there"), ("CC", "false"), ("QUANT_NATIVE", "0")):
+        with monkeypatch.context() as patch:
+            patch.setenv(name, value)
+            assert _native.library.__wrapped__("quant.int8", "_w8a8") is None, f"{name}={value}"
+    assert not list(tmp_path.rglob("*.so"))

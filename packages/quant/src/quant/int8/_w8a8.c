@@ -1,0 +1,333 @@
+// Int8 layers: each row is quantized to 0 to 255, multiplied by int8 weights, and scaled back, in one call.
+//
+// y[m][n] = bias[n] + step[m] * scale[n] * (sum_k code[m][k] * w[n][k] - zero[m] * sum_k w[n][k]), Jacob et al. 2018,
+// eq. 7. Sums are whole numbers in 32 bits and exact up to 65 792 inputs (255 * 128 each), so that a row's result is
+// the same bits whatever is computed beside it. The weight is read where it lies, (outputs, inputs): nothing is packed.
+#include <limits.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define INLINE static inline __attribute__((always_inline))
+typedef int32_t four __attribute__((vector_size(16)));
+typedef float four_floats __attribute__((vector_size(16)));
+
+// What differs between processors: `vec` holds sums in 32 bits, DOT adds BLOCK products of codes and weights to them,
+// FOLD adds up four such vectors. Codes are kept as `code`, less OFFSET.
+#if defined(__AVX512VNNI__) && defined(__AVX512BW__)
+#include <immintrin.h>
+enum { BLOCK = 64, OFFSET = 0 };
+typedef uint8_t code;
+typedef __m512i vec;
+INLINE vec codes_at(const code *p) { return _mm512_loadu_si512(p); }
+INLINE vec weights_at(const int8_t *p) { return _mm512_loadu_si512(p); }
+INLINE vec dot(vec sum, vec x, vec w) { return _mm512_dpbusd_epi32(sum, x, w); }
+INLINE vec pairs(vec a, vec b) { return _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b)); }
+INLINE four fold(vec a, vec b, vec c, vec d) {
+    vec ab = pairs(a, b), cd = pairs(c, d);
+    vec all = _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
+    __m256i half = _mm256_add_epi32(_mm512_castsi512_si256(all), _mm512_extracti64x4_epi64(all, 1));
+    return (four)_mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
+}
+#elif defined(__AVX2__)
+#include <immintrin.h>
+#if defined(__AVXVNNI__) || (defined(__AVX512VNNI__) && defined(__AVX512VL__))
+enum { BLOCK = 32, OFFSET = 0 };
+typedef uint8_t code;
+typedef __m256i vec;
+INLINE vec weights_at(const int8_t *p) { return _mm256_loadu_si256((const vec *)p); }
+INLINE vec dot(vec sum, vec x, vec w) {
+#if defined(__AVXVNNI__)
+    return _mm256_dpbusd_avx_epi32(sum, x, w);
+#else
+    return _mm256_dpbusd_epi32(sum, x, w);
+#endif
+}
+#else  // products of bytes are added in 16 bits, which saturate: widen both first
+enum { BLOCK = 16, OFFSET = 0 };
+typedef int16_t code;
+typedef __m256i vec;
+INLINE vec weights_at(const int8_t *p) { return _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)p)); }
+INLINE vec dot(vec sum, vec x, vec w) { return _mm256_add_epi32(sum, _mm256_madd_epi16(x, w)); }
+#endif
+INLINE vec codes_at(const code *p) { return _mm256_loadu_si256((const vec *)p); }
+INLINE vec pairs(vec a, vec b) { return _mm256_add_epi32(_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b)); }
+INLINE four fold(vec a, vec b, vec c, vec d) {
+    vec ab = pairs(a, b), cd = pairs(c, d);
+    vec all = _mm256_add_epi32(_mm256_unpacklo_epi64(ab, cd), _mm256_unpackhi_epi64(ab, cd));
+    return (four)_mm_add_epi32(_mm256_castsi256_si128(all), _mm256_extracti128_si256(all, 1));
+}
+#elif defined(__ARM_FEATURE_DOTPROD)
+#include <arm_neon.h>
+enum { BLOCK = 16, OFFSET = 128 };
+typedef int8_t code;
+typedef int32x4_t vec;
+INLINE int8x16_t codes_at(const code *p) { return vld1q_s8(p); }
+INLINE int8x16_t weights_at(const int8_t *p) { return vld1q_s8(p); }
+INLINE vec dot(vec sum, int8x16_t x, int8x16_t w) { return vdotq_s32(sum, x, w); }
+INLINE four fold(vec a, vec b, vec c, vec d) { return (four)vpaddq_s32(vpaddq_s32(a, b), vpaddq_s32(c, d)); }
+#else
+#error "no dot product of bytes"
+#endif
+
+typedef struct {
+    const int8_t *codes;   // (outputs, inputs)
+    const int32_t *sums;   // of each output's weights
+    const float *scale;
+    long inputs, outputs;
+} Layer;
+
+typedef struct {
+    float *step;
+    int32_t *zero;
+    code *codes;
+} Rows;
+
+INLINE int32_t bits(float x) {
+    int32_t b;
+    memcpy(&b, &x, 4);
+    return b;
+}
+
+INLINE float number(int32_t b) {
+    float x;
+    memcpy(&x, &b, 4);
+    return x;
+}
+
+// Quantize a row by one affine map whose range holds 0: its own, or the one that is given by `step` above 0. A row with
+// NaN gets a step of NaN, and so does one with inf unless its range is given.
+static void quantize(const float *restrict x, long inputs, float step, int32_t zero, code *restrict q, float *its_step,
+                     int32_t *its_zero) {
+    int32_t low = 0, high = 0, nans = 0;
+    if (step <= 0) {
+        for (long i = 0; i < inputs; i++) {  // bits as whole numbers in the order of the floats; NaN lies outside
+            int32_t b = bits(x[i]);
+            b ^= b >> 31 & INT32_MAX;
+            low = b < low ? b : low;
+            high = b > high ? b : high;
+        }
+        const int32_t infinite = 0x7f800000;
+        nans = high >= infinite || ~low >= infinite;
+        float least = number(low ^ (low >> 31 & INT32_MAX)), largest = number(high);
+        step = largest / 255 - least / 255;
+        step = step < 0x1p-126f ? 0x1p-126f : step;
+        zero = nans ? 0 : (int32_t)(0.5f - least / step);
+    }
+    const float inverse = 1 / step, bottom = (float)-zero, top = (float)(255 - zero);
+    const float whole = 12582912;  // 1.5 * 2^23: what is added to it is rounded to a whole number, halves to even
+    for (long i = 0; i < inputs; i++) {
+        float v = x[i] * inverse;
+        nans |= v != v;
+        v = v < bottom ? bottom : v;
+        v = v > top ? top : v;
+        q[i] = (code)(bits(v + whole) - bits(whole) + zero - OFFSET);
+    }
+    *its_step = nans ? number(0x7fc00000) : step;
+    *its_zero = zero - OFFSET;
+}
+
+// Multiply `rows` rows by the four outputs from `n` on.
+INLINE void tile(int rows, const Layer *l, const float *bias, Rows r, long stride, long n, float *y) {
+    const int8_t *w[4];
+    vec sums[4][4];
+    memset(sums, 0, sizeof sums);
+    for (int c = 0; c < 4; c++) w[c] = l->codes + (n + c < l->outputs ? n + c : l->outputs - 1) * l->inputs;
+    long k = 0;
+    for (; k + BLOCK <= l->inputs; k += BLOCK)
+        for (int c = 0; c < 4; c++)
+            for (int m = 0; m < rows; m++)
+                sums[m][c] = dot(sums[m][c], codes_at(r.codes + m * stride + k), weights_at(w[c] + k));
+    if (k < l->inputs)
+        for (int c = 0; c < 4; c++) {
+            int8_t rest[BLOCK] = {0};
+            memcpy(rest, w[c] + k, (size_t)(l->inputs - k));
+            for (int m = 0; m < rows; m++)
+                sums[m][c] = dot(sums[m][c], codes_at(r.codes + m * stride + k), weights_at(rest));
+        }
+    four weight_sums = {0};
+    four_floats scale = {0}, offset = {0};
+    size_t there = 4 * (size_t)(l->outputs - n < 4 ? l->outputs - n : 4);
+    memcpy(&weight_sums, l->sums + n, there);
+    memcpy(&scale, l->scale + n, there);
+    if (bias) memcpy(&offset, bias + n, there);
+    for (int m = 0; m < rows; m++) {
+        four sum = fold(sums[m][0], sums[m][1], sums[m][2], sums[m][3]) - r.zero[m] * weight_sums;
+        four_floats out = __builtin_convertvector(sum, four_floats) * (scale * r.step[m]) + offset;
+        memcpy(y + m * l->outputs + n, &out, there);
+    }
+}
+
+INLINE Rows from(Rows r, long m, long stride) { return (Rows){r.step + m, r.zero + m, r.codes + m * stride}; }
+
+static void few(const Layer *l, const float *x, const float *bias, float *y, long rows, float step, int32_t zero, Rows r,
+                long stride, int threads) {
+#pragma omp parallel num_threads(threads) if (threads > 1)
+    {
+#pragma omp for
+        for (long m = 0; m < rows; m++) {
+            code *q = r.codes + m * stride;
+            memset(q + l->inputs, 0, sizeof(code) * (size_t)(stride - l->inputs));
+            quantize(x + m * l->inputs, l->inputs, step, zero, q, r.step + m, r.zero + m);
+        }
+#pragma omp for
+        for (long n = 0; n < l->outputs; n += 4) {
+            long m = 0;
+            for (; m + 4 <= rows; m += 4) tile(4, l, bias, from(r, m, stride), stride, n, y + m * l->outputs);
+            for (; m + 2 <= rows; m += 2) tile(2, l, bias, from(r, m, stride), stride, n, y + m * l->outputs);
+            for (; m < rows; m++) tile(1, l, bias, from(r, m, stride), stride, n, y + m * l->outputs);
+        }
+    }
+}
+
+// Matrices of bytes: a tile of 16 outputs by 64 inputs, as it lies, times one of 64 inputs by 16 rows.
+#if defined(__AMX_INT8__) && defined(__AVX512F__) && defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+enum { SIDE = 16, DEEP = 64 };
+
+// Ask the kernel for the tiles (XTILEDATA, 18), once for all threads.
+static int has_tiles(void) { return syscall(SYS_arch_prctl, 0x1023, 18) == 0; }
+
+static void configure(void) {
+    struct {
+        uint8_t palette, start, reserved[14];
+        uint16_t bytes[16];
+        uint8_t rows[16];
+    } tiles = {.palette = 1};
+    for (int i = 0; i < 8; i++) tiles.bytes[i] = 64, tiles.rows[i] = SIDE;
+    _tile_loadconfig(&tiles);
+}
+
+// Write 16 x 16 sums, an output in each line, as `rows` lines of 16 outputs.
+static void scale_back(const int32_t sums[SIDE][SIDE], const Layer *l, const float *bias, Rows r, long n, long rows,
+                       float *y) {
+    __m512 t[SIDE], u[SIDE], step = _mm512_loadu_ps(r.step);
+    __m512i zero = _mm512_loadu_si512(r.zero);
+    for (int c = 0; c < SIDE; c++) {
+        __m512i sum = _mm512_loadu_si512(sums[c]);
+        sum = _mm512_sub_epi32(sum, _mm512_mullo_epi32(zero, _mm512_set1_epi32(l->sums[n + c])));
+        __m512 scale = _mm512_mul_ps(_mm512_set1_ps(l->scale[n + c]), step), offset = _mm512_set1_ps(bias ? bias[n + c] : 0);
+        t[c] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), scale, offset);
+    }
+    for (int c = 0; c < SIDE; c += 2)
+        u[c] = _mm512_unpacklo_ps(t[c], t[c + 1]), u[c + 1] = _mm512_unpackhi_ps(t[c], t[c + 1]);
+    for (int c = 0; c < SIDE; c += 4)
+        for (int i = 0; i < 2; i++) {
+            __m512d a = _mm512_castps_pd(u[c + i]), b = _mm512_castps_pd(u[c + i + 2]);
+            t[c + 2 * i] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, b));
+            t[c + 2 * i + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, b));
+        }
+    for (int c = 0; c < SIDE; c += 8)
+        for (int i = 0; i < 4; i++) {
+            u[c + i] = _mm512_shuffle_f32x4(t[c + i], t[c + i + 4], 0x88);
+            u[c + i + 4] = _mm512_shuffle_f32x4(t[c + i], t[c + i + 4], 0xdd);
+        }
+    for (int i = 0; i < 8; i++) {
+        t[i] = _mm512_shuffle_f32x4(u[i], u[i + 8], 0x88);
+        t[i + 8] = _mm512_shuffle_f32x4(u[i], u[i + 8], 0xdd);
+    }
+    for (int m = 0; m < rows; m++) _mm512_storeu_ps(y + m * l->outputs + n, t[m]);
+}
+
+// Multiply up to 32 rows by up to 32 outputs; `q` is (blocks of 16 rows, inputs / 4, 16, 4).
+static void square(const Layer *l, const float *bias, Rows r, const uint8_t *q, long n, long rows, float *y) {
+    const int wide = n + SIDE < l->outputs, high = rows > SIDE;
+    const int8_t *w = l->codes + n * l->inputs;
+    const long block = l->inputs * SIDE;
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+    for (long k = 0; k < l->inputs; k += DEEP) {
+        _tile_loadd(4, w + k, l->inputs);
+        _tile_loadd(6, q + k * SIDE, 64);
+        _tile_dpbsud(0, 4, 6);
+        if (high) {
+            _tile_loadd(7, q + block + k * SIDE, 64);
+            _tile_dpbsud(1, 4, 7);
+        }
+        if (wide) {
+            _tile_loadd(5, w + SIDE * l->inputs + k, l->inputs);
+            _tile_dpbsud(2, 5, 6);
+            if (high) _tile_dpbsud(3, 5, 7);
+        }
+    }
+    int32_t sums[4][SIDE][SIDE] __attribute__((aligned(64)));
+    _tile_stored(0, sums[0], 64);
+    _tile_stored(1, sums[1], 64);
+    _tile_stored(2, sums[2], 64);
+    _tile_stored(3, sums[3], 64);
+    for (int i = 0; i < 4; i++) {
+        long m = i % 2 * SIDE, left = rows - m < SIDE ? rows - m : SIDE;
+        if ((m == 0 || high) && (i < 2 || wide))
+            scale_back(sums[i], l, bias, from(r, m, 0), n + i / 2 * SIDE, left, y + m * l->outputs);
+    }
+}
+
+static void many(const Layer *l, const float *x, const float *bias, float *y, long rows, float step, int32_t zero, Rows r,
+                 int threads) {
+    const long inputs = l->inputs;
+#pragma omp parallel num_threads(threads) if (threads > 1)
+    {
+        configure();
+#pragma omp for
+        for (long m = 0; m < rows; m += SIDE)
+            for (long i = 0; i < SIDE && m + i < rows; i++) {
+                uint8_t row[inputs], *q = r.codes + m * inputs + 4 * i;
+                quantize(x + (m + i) * inputs, inputs, step, zero, row, r.step + m + i, r.zero + m + i);
+                for (long k = 0; k < inputs; k += 4) memcpy(q + k * SIDE, row + k, 4);
+            }
+#pragma omp for
+        for (long n = 0; n < l->outputs; n += 2 * SIDE)
+            for (long m = 0; m < rows; m += 2 * SIDE)
+                square(l, bias, from(r, m, 0), r.codes + m * inputs, n, rows - m < 2 * SIDE ? rows - m : 2 * SIDE,
+                       y + m * l->outputs);
+        _tile_release();
+    }
+}
+
+static int suits_tiles(const Layer *l) { return has_tiles() && l->inputs % DEEP == 0 && l->outputs % SIDE == 0; }
+#else
+enum { SIDE = 16 };
+static int suits_tiles(const Layer *l) { return 0 * l->inputs; }
+static void many(const Layer *l, const float *x, const float *bias, float *y, long rows, float step, int32_t zero, Rows r,
+                 int threads) {}
+#endif
+
+enum { FEW = 4, CHUNK = 1 << 20 };
+
+// Tell up to how many rows this is quicker than torch's kernels: always with tiles, and where torch has none.
+long most_rows(const Layer *l) {
+    if (l->inputs > INT32_MAX / (255 * 128)) return 0;
+    if (suits_tiles(l)) return LONG_MAX;
+#if defined(__ARM_FEATURE_DOTPROD)
+    return LONG_MAX;
+#elif defined(__AVX512VNNI__) || defined(__AVXVNNI__)
+    return 16;
+#else
+    return 4;
+#endif
+}
+
+// `x` is (rows, inputs), `y` (rows, outputs), `bias` may be NULL. A `step` of 0 gives every row its own range, else all
+// have this step and this zero. Returns 0, or 1 where there is no memory for the codes.
+int w8a8(const Layer *l, const float *x, const float *bias, float *y, long rows, float step, int zero, int threads) {
+    const int tiles = rows > FEW && suits_tiles(l);
+    // As many rows at a time as leave room in a core's cache for weights beside their codes.
+    const long stride = (l->inputs + BLOCK - 1) / BLOCK * BLOCK, most = (CHUNK / stride + 2 * SIDE) / (2 * SIDE) * (2 * SIDE);
+    const long chunk = rows < most ? (rows + SIDE - 1) / SIDE * SIDE : most;
+    char *room = aligned_alloc(64, (size_t)chunk * (sizeof(float) + sizeof(int32_t) + sizeof(code) * (size_t)stride));
+    if (!room) return 1;
+    const Rows r = {(float *)(room + sizeof(code) * (size_t)(chunk * stride)),
+                    (int32_t *)(room + (sizeof(float) + sizeof(code) * (size_t)stride) * (size_t)chunk), (code *)room};
+    for (long m = 0; m < rows; m += chunk) {
+        long some = rows - m < chunk ? rows - m : chunk;
+        if (tiles)
+            many(l, x + m * l->inputs, bias, y + m * l->outputs, some, step, zero, r, threads);
+        else
+            few(l, x + m * l->inputs, bias, y + m * l->outputs, some, step, zero, r, stride, threads);
+    }
+    free(room);
+    return 0;
+}
