@@ -171,11 +171,14 @@ def test_what_is_quantized_never_changes(impl: ModuleType, device: str, chunks: 
 
 @pytest.mark.stretch
 @pytest.mark.only("starter", "solution")
-@pytest.mark.parametrize(("bits", "most"), [(8, 0.27), (4, 0.16)])
-def test_it_is_small(impl: ModuleType, device: str, bits: int, most: float) -> None:
-    # 16384 positions: the 64 that may wait in full precision are 0.4 % of the whole.
-    cache = impl.QuantizedCache(1, 1, 8, 64, 16384, bits, 64, torch.float32, device)
-    share = cache.nbytes / (2 * 8 * 64 * 16384 * 4)
+@pytest.mark.parametrize(
+    ("bits", "head_dim", "positions", "most"), [(8, 64, 16384, 0.27), (8, 128, 8192, 0.27), (4, 64, 4096, 0.16)]
+)
+def test_it_is_small(impl: ModuleType, device: str, bits: int, head_dim: int, positions: int, most: float) -> None:
+    # Beside codes of bits / 32 there are scales, 1 / 64 of the keys and 1 / head_dim of the values, and 64 positions
+    # that may wait in full precision: 1.6 % of 4096.
+    cache = impl.QuantizedCache(1, 1, 8, head_dim, positions, bits, 64, torch.float32, device)
+    share = cache.nbytes / (2 * 8 * head_dim * positions * 4)
     assert share <= most, f"int{bits} takes {share:.3f} of full precision, {most} is allowed"
 
 
