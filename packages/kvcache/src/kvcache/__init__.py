@@ -16,6 +16,8 @@ from kvcache.sampler import Sampler
 from kvcache.sampling import Beam
 from kvcache.sampling.solution import beam_search, min_p, repetition_penalty, sample, top_k, top_p
 from kvcache.shared import SharedMemory
+from kvcache.speculation import Draft, Drafter, Round
+from kvcache.speculation.solution import ModelDrafter, NgramDrafter, accept, accept_greedy, generate
 
 __all__ = [
     "EMPTY",
@@ -25,12 +27,17 @@ __all__ = [
     "Config",
     "ContiguousCache",
     "Decoder",
+    "Draft",
+    "Drafter",
     "HashChain",
     "Hit",
     "KVCache",
+    "ModelDrafter",
+    "NgramDrafter",
     "PagedCache",
     "QuantizedCache",
     "RadixTree",
+    "Round",
     "Sampler",
     "Scaled",
     "Scaling",
@@ -38,12 +45,15 @@ __all__ = [
     "SlidingCache",
     "TransformersCache",
     "View",
+    "accept",
+    "accept_greedy",
     "attend",
     "attend_grouped",
     "attend_tiled",
     "beam_search",
     "dequantize",
     "frequencies",
+    "generate",
     "min_p",
     "pack",
     "paged_attention",
