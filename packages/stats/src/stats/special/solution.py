@@ -1,0 +1,886 @@
+"""The production answer: every tail is an exponential, its exponent kept as a pair of floats, times a tame ratio.
+
+The ratio comes from a sum of positive terms or an integral of a positive function, so that nothing cancels: power
+series where they are short, else Gauss's rule in the variable in which the density is log-concave.
+"""
+
+import math
+from collections.abc import Callable
+from decimal import Decimal, localcontext
+from fractions import Fraction
+from functools import cache, lru_cache
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stats.special import Distribution, Real
+from stats.special import _noncentral as noncentral
+from stats.special import _pairs as pairs
+from stats.special._pairs import Pair
+
+Vector = NDArray[np.float64]
+Fall = Callable[[Vector], Vector]
+Rough = Callable[[Vector], tuple[Vector, Vector]]
+ROOT_HALF, ROOT_TAU = math.sqrt(0.5), math.sqrt(2 * math.pi)
+EPS = 2.0**-53
+SQUARED, LARGEST, TINIEST = 1e154, 1.7e308, 5e-324  # what can be squared, and what there is
+ENDLESS = 1e20  # degrees of freedom of F that are as good as any more
+HELD = 1e100  # beyond, t**2 / df is taken by logarithms
+SHIFTED = 16.0  # degrees of freedom from which Temme's expansion has 16 digits
+TERMS = 28  # of that expansion
+NODES = 40  # of Gauss's rule
+FALL = 38.0  # the integrand is followed until it is exp(-FALL) of what it was
+SHORT = 5.0  # up to this shape the power series is short enough
+STEPS = 100  # Newton's, at most
+
+
+class Side(NamedTuple):
+    """One of a distribution's two tails, exp(-high - low) * ratio, and its density, exp(-high - low) * density.
+
+    ``upper`` says which of the two it is, the smaller one or nearly. The density is that of the variable in which it
+    is log-concave: log x for a gamma variate, the logit for a beta variate, asinh(t / sqrt(df)) for t.
+    """
+
+    upper: Real
+    high: Real
+    low: Real
+    ratio: Real
+    density: Real
+
+
+# Distributions
+
+
+def norm_tail(x: Real, upper: bool, log: bool) -> Real:  # noqa: FBT001
+    """Return a tail of the standard normal distribution, or its logarithm.
+
+    Source: the tail by the trapezoidal rule with its pole, Matta and Reichel 1971, Math. Comp. 25(114).
+    """
+    if isinstance(x, float | int):
+        return _finish(_normal(float(x)), upper, log) if x == x else math.nan  # noqa: PLR0124
+    (z,), shape = _flat(x)
+    with np.errstate(all="ignore"):
+        return _finish(_normal(z), upper, log).reshape(shape)[()]
+
+
+def norm_quantile(p: Real, upper: bool) -> Real:  # noqa: FBT001
+    """Return the x with probability ``p`` above it, or not above it. Raises ValueError for p outside [0, 1]."""
+
+    def start(p: Real, sign: Real) -> Real:
+        return sign * np.sqrt(-2 * np.log(2 * p))  # at or beyond the root: the tail is at most exp(-x**2 / 2) / 2
+
+    return _quantile(p, upper, _normal, start, lambda x, step: x + step, (-math.inf, math.inf))
+
+
+def t_tail(x: Real, upper: bool, log: bool, df: Real) -> Real:  # noqa: FBT001
+    """Return a tail of Student's t distribution with ``df`` > 0 degrees of freedom, or its logarithm.
+
+    Raises ValueError for a df that is not positive. Source: Temme 1979, SIAM J. Math. Anal. 10(4), specialised;
+    DLMF 8.17.8 far out.
+    """
+    if isinstance(x, float | int) and isinstance(df, float | int):
+        _refuse_shape("df", df, endless=True)
+        if math.isfinite(x):
+            return _finish(_student(float(x), float(df)), upper, log)
+        return float(_edge((x > 0) != upper, log=log)) if x == x else math.nan  # noqa: PLR0124
+    _refuse_shape("df", df, endless=True)
+    single = isinstance(df, float | int)
+    (t, nu), shape = _flat(x, float(df) if single else df)
+    with np.errstate(all="ignore"):
+        found = _finish(_student(np.nan_to_num(t), float(df) if single else nu), upper, log)
+        found = np.where(np.isinf(t), _edge((t > 0) != upper, log=log), found)
+        return np.where(np.isnan(t), np.nan, found).reshape(shape)[()]
+
+
+def t_quantile(p: Real, upper: bool, df: Real) -> Real:  # noqa: FBT001
+    """Return the x with probability ``p`` above it, or not above it.
+
+    Raises ValueError for p outside [0, 1] or a df that is not positive.
+    """
+    _refuse_shape("df", df, endless=True)
+
+    def start(p: Real, sign: Real, df: Real) -> Real:  # noqa: ARG001
+        return sign * np.sqrt(-2 * np.log(2 * p))
+
+    def move(x: Real, step: Real, df: Real) -> Real:
+        return x * np.cosh(step) + np.hypot(np.sqrt(df), x) * np.sinh(step)
+
+    return _quantile(p, upper, _student, start, move, (-math.inf, math.inf), np.minimum(df, 1e30))
+
+
+def chi2_tail(x: Real, upper: bool, log: bool, df: Real) -> Real:  # noqa: FBT001
+    """Return a tail of the chi-square distribution with ``df`` > 0 degrees of freedom, or its logarithm.
+
+    Raises ValueError for a df that is not positive. Source: as ``gammainc``.
+    """
+    if isinstance(x, float | int) and df == 1 and x > 0:
+        high = 0.5 * min(float(x), LARGEST)
+        root = math.sqrt(high)
+        if not upper and root < 1:
+            return math.log(math.erf(root)) if log else math.erf(root)
+        return _finish(Side(upper=True, high=high, low=0.0, ratio=_erfcx(root), density=0.0), upper, log)
+    _refuse_shape("df", df)
+    return _evaluate(_gamma, upper, log, _half(x), (0.0, math.inf), _half(df))
+
+
+def chi2_quantile(p: Real, upper: bool, df: Real) -> Real:  # noqa: FBT001
+    """Return the x with probability ``p`` above it, or not above it.
+
+    Raises ValueError for p outside [0, 1] or a df that is not positive.
+    """
+    _refuse_shape("df", df)
+
+    def start(p: Real, sign: Real, a: Real) -> Real:  # Laurent and Massart 2000, lemma 1: at or beyond the root
+        return a + np.where(sign > 0, np.sqrt(-2 * a * np.log(p)) - np.log(p), 0.0)
+
+    return 2 * _quantile(p, upper, _gamma, start, _stretch, (0.0, math.inf), _half(df))
+
+
+def f_tail(x: Real, upper: bool, log: bool, dfn: Real, dfd: Real) -> Real:  # noqa: FBT001
+    """Return a tail of Fisher's F distribution with ``dfn`` and ``dfd`` > 0 degrees of freedom, or its logarithm.
+
+    Raises ValueError for degrees of freedom that are not positive. Source: as ``betainc``.
+    """
+    dfn, dfd = _degrees(dfn, dfd)
+    return _evaluate(_fisher, upper, log, x, (0.0, math.inf), _half(dfn), _half(dfd))
+
+
+def f_quantile(p: Real, upper: bool, dfn: Real, dfd: Real) -> Real:  # noqa: FBT001
+    """Return the x with probability ``p`` above it, or not above it.
+
+    Raises ValueError for p outside [0, 1] or degrees of freedom that are not positive.
+    """
+    dfn, dfd = _degrees(dfn, dfd)
+
+    def start(p: Real, sign: Real, a: Real, b: Real) -> Real:  # noqa: ARG001
+        return np.ones_like(a)  # the mode of its logarithm
+
+    return _quantile(p, upper, _fisher, start, _stretch, (0.0, math.inf), _half(dfn), _half(dfd))
+
+
+def binom_tail(x: Real, upper: bool, log: bool, n: Real, p: Real) -> Real:  # noqa: FBT001
+    """Return a tail of the binomial distribution of successes in ``n`` trials of chance ``p``, or its logarithm.
+
+    Raises ValueError for an n that is no whole number of at least 0, or p outside [0, 1]. Source: DLMF 8.17.5.
+    """
+    trials, chance = np.asarray(n, float), np.asarray(p, float)
+    _refuse_trials(trials, chance)
+    k = np.floor(np.asarray(x, float))
+    k, trials, chance = np.broadcast_arrays(k, trials, chance)
+    sure = ~((k >= 0) & (k < trials))
+    inner = np.where(sure, 0.0, k)
+    # More than k successes: a beta variate of shapes k + 1 and n - k is below p.
+    found = np.asarray(_regularized(inner + 1, np.maximum(trials, 1) - inner, chance, upper=not upper, log=log))
+    return _as_given(np.where(sure, _edge((k < 0) == upper, log=log), found) + 0 * k, x, n, p)
+
+
+def binom_quantile(q: Real, upper: bool, n: Real, p: Real) -> Real:  # noqa: FBT001
+    """Return the smallest number k with ``cdf(k) >= q``, or with ``sf(k) <= q`` where ``upper``; -1 where that is none.
+
+    Raises ValueError for q or p outside [0, 1], or an n that is no whole number.
+    """
+    trials, chance = np.asarray(n, float), np.asarray(p, float)
+    _refuse_trials(trials, chance)
+    wanted = _probability(q)
+    wanted, trials, chance = (np.array(each) for each in np.broadcast_arrays(wanted, trials, chance))
+    low, high = np.full_like(trials, -1.0), trials.copy()  # the answer lies above low, and at most at high
+    for _ in range(2 + int(np.log2(trials.max(initial=1)))):
+        middle = np.floor((low + high) / 2)
+        found = np.asarray(binom_tail(middle, upper, False, trials, chance))  # noqa: FBT003
+        enough = (found <= wanted) if upper else (found >= wanted)
+        low, high = np.where(enough, low, middle), np.where(enough, np.maximum(middle, low + 1), high)
+    none = (wanted == 1) if upper else (wanted == 0)
+    return _as_given(np.where(np.isnan(wanted), np.nan, np.where(none, -1.0, high)), q, n, p)
+
+
+def nct_tail(x: Real, upper: bool, log: bool, df: Real, nc: Real) -> Real:  # noqa: FBT001
+    """Return a tail of the noncentral t distribution, or its logarithm.
+
+    The variate is (Z + nc) / sqrt(V / df) with Z standard normal and V chi-square with ``df`` > 0 degrees of freedom.
+    Raises ValueError for a df that is not positive, or an nc that is not finite. Source: Johnson, Kotz and Balakrishnan
+    1995, volume 2, eq. 31.10, integrated over log sqrt(V / df) with the trapezoidal rule.
+    """
+    _refuse_shape("df", df)
+    _refuse_infinite(nc)
+    return _evaluate(_noncentral_t, upper, log, x, (-math.inf, math.inf), df, nc)
+
+
+def nct_quantile(p: Real, upper: bool, df: Real, nc: Real) -> Real:  # noqa: FBT001
+    """Return the x with probability ``p`` above it, or not above it.
+
+    Raises ValueError for p outside [0, 1], a df that is not positive, or an nc that is not finite.
+    """
+    _refuse_shape("df", df)
+    _refuse_infinite(nc)
+    return _search(p, upper, _noncentral_t, (-math.inf, math.inf), lambda _, nc: (nc, np.arcsinh, np.sinh), df, nc)
+
+
+def ncx2_tail(x: Real, upper: bool, log: bool, df: Real, nc: Real) -> Real:  # noqa: FBT001
+    """Return a tail of the noncentral chi-square distribution, or its logarithm.
+
+    With ``df`` > 0 degrees of freedom; ``nc`` >= 0 is the sum of the squared means. Raises ValueError for a df that is
+    not positive, or an nc that is negative or not finite. Source: Helstrom 1978, IEEE Trans. AES-14(4): the inverse
+    Laplace integral along a path of steepest descent.
+    """
+    _refuse_shape("df", df)
+    _refuse_infinite(nc, least=0.0)
+    return _evaluate(_noncentral_chi2, upper, log, x, (0.0, math.inf), df, nc)
+
+
+def ncx2_quantile(p: Real, upper: bool, df: Real, nc: Real) -> Real:  # noqa: FBT001
+    """Return the x with probability ``p`` above it, or not above it.
+
+    Raises ValueError for p outside [0, 1], a df that is not positive, or an nc that is negative or not finite.
+    """
+    _refuse_shape("df", df)
+    _refuse_infinite(nc, least=0.0)
+    return _search(p, upper, _noncentral_chi2, (0.0, math.inf), lambda df, nc: (df + nc, np.log, np.exp), df, nc)
+
+
+norm = Distribution(norm_tail, norm_quantile)
+t = Distribution(t_tail, t_quantile)
+chi2 = Distribution(chi2_tail, chi2_quantile)
+f = Distribution(f_tail, f_quantile)
+binom = Distribution(binom_tail, binom_quantile)
+nct = Distribution(nct_tail, nct_quantile)
+ncx2 = Distribution(ncx2_tail, ncx2_quantile)
+
+
+# Incomplete functions
+
+
+def betainc(a: Real, b: Real, x: Real) -> Real:
+    """Return the regularised incomplete beta function I_x(a, b) for a, b > 0 and x in [0, 1].
+
+    Raises ValueError for arguments out of range. Source: DLMF 8.17.8; the prefactor as in Loader 2000.
+    """
+    return _regularized(a, b, x, upper=False, log=False)
+
+
+def betaincc(a: Real, b: Real, x: Real) -> Real:
+    """Return 1 - I_x(a, b), with all its digits where it is small. Raises ValueError for arguments out of range."""
+    return _regularized(a, b, x, upper=True, log=False)
+
+
+def gammainc(a: Real, x: Real) -> Real:
+    """Return the regularised lower incomplete gamma function P(a, x) for a > 0 and x >= 0.
+
+    Raises ValueError for arguments out of range. Source: DLMF 8.11.4; the prefactor as in Loader 2000.
+    """
+    return _incomplete_gamma(a, x, upper=False)
+
+
+def gammaincc(a: Real, x: Real) -> Real:
+    """Return Q(a, x) = 1 - P(a, x), with all its digits where it is small. Raises ValueError out of range."""
+    return _incomplete_gamma(a, x, upper=True)
+
+
+def _regularized(a: Real, b: Real, x: Real, *, upper: bool, log: bool) -> Real:
+    _refuse_shape("a", a)
+    _refuse_shape("b", b)
+    given = np.asarray(x, float)
+    if ((given < 0) | (given > 1)).any():
+        msg = f"x reaches from {np.nanmin(given)} to {np.nanmax(given)}, must lie between 0 and 1"
+        raise ValueError(msg)
+
+    def kernel(x: Real, a: Real, b: Real) -> Side:
+        return _beta(a, b, (x, 0.0 * x), pairs.two_sum(1.0, -x))
+
+    return _as_given(np.asarray(_evaluate(kernel, upper, log, x, (0.0, 1.0), a, b)), a, b, x)
+
+
+def _incomplete_gamma(a: Real, x: Real, *, upper: bool) -> Real:
+    _refuse_shape("a", a)
+    given = np.asarray(x, float)
+    if (given < 0).any():
+        msg = f"x reaches down to {np.nanmin(given)}, must be at least 0"
+        raise ValueError(msg)
+    return _evaluate(_gamma, upper, False, x, (0.0, math.inf), a)  # noqa: FBT003
+
+
+# Kernels
+
+
+def _normal(z: Real) -> Side:
+    size = min(abs(z), SQUARED) if isinstance(z, float) else np.minimum(np.abs(z), SQUARED)
+    high, low = pairs.two_product(size, size)
+    return Side(z > 0, 0.5 * high, 0.5 * low, 0.5 * _erfcx(ROOT_HALF * size), 1 / ROOT_TAU)
+
+
+@cache
+def _ladder() -> tuple[tuple[float, float], ...]:
+    """Return squared nodes and weights of the midpoint rule for erfcx with step 1/2."""
+    nodes = [((k + 0.5) / 2) ** 2 for k in range(13)]
+    return tuple((node, math.exp(-node) / math.pi) for node in nodes)
+
+
+def _erfcx(x: Real) -> Real:
+    """Return exp(x**2) erfc(x) for x >= 0: a sum of positive terms, no digit lost.
+
+    The pole of the integrand at i * x adds the last term while it lies inside the rule's strip.
+    """
+    if isinstance(x, float):
+        if x > 1e7:  # noqa: PLR2004 - the next term of the series is 1 / (2 * x**2) of it
+            return 1 / (x * math.sqrt(math.pi))
+        square = x * x
+        total = 0.0
+        for node, weight in _ladder():
+            total += weight / (node + square)
+        return x * total + (2 * math.exp(square) / (1 + math.exp(4 * math.pi * x)) if square < 4 * math.pi**2 else 0.0)
+    near = np.minimum(x, 2 * math.pi)
+    square, total = x * x, np.zeros_like(x)
+    for node, weight in _ladder():
+        total += weight / (node + square)
+    pole = 2 * np.exp(near * near) / (1 + np.exp(4 * math.pi * near))
+    return np.where(x > 1e7, 1 / (x * math.sqrt(math.pi)), x * total + np.where(x < 2 * math.pi, pole, 0.0))  # noqa: PLR2004
+
+
+def _student(t: Real, df: Real) -> Side:
+    """Return the tail of t beyond |t|: Temme's expansion around the centre, the power series outside."""
+    if isinstance(t, float) and isinstance(df, float):
+        size, df = abs(t), min(df, 1e30)
+        held = min(size, HELD)
+        square = pairs.over(pairs.two_product(held, held), (df, 0.0))
+        if square[0] <= 1:
+            return Side(t > 0, *_student_centre(square, df))
+        return Side(t > 0, *_student_far(size, square, df))
+    size, df = np.abs(t), np.minimum(df, 1e30)
+    held = np.minimum(size, HELD)
+    square = pairs.over(pairs.two_product(held, held), (df, 0.0))
+    centre = square[0] <= 1
+    if centre.all():
+        return Side(t > 0, *_student_centre(square, df if df.ndim else float(df)))
+    found = tuple(np.empty(t.shape) for _ in range(4))
+    for where, kernel in ((centre, _student_centre), (~centre, lambda *given: _student_far(size[~centre], *given))):
+        if where.any():
+            some = kernel((square[0][where], square[1][where]), df[where] if df.ndim else float(df))
+            for whole, part in zip(found, some, strict=True):
+                whole[where] = part
+    return Side(t > 0, *found)
+
+
+def _student_centre(square: Pair, df: Real) -> tuple[Real, Real, Real, Real]:
+    """Return exponent, ratio and density for t**2 <= df.
+
+    With u**2 = df log(1 + t**2 / df) the density of u is normal times sqrt(y / (1 - exp(-y))), y = u**2 / df, whose
+    Taylor series is integrated term by term. Fewer degrees of freedom are raised by 2 a time, DLMF 8.17.20, which only
+    adds positive terms.
+    """
+    more, shifted, polynomial, constant = (
+        _student_series(df) if isinstance(df, float) else _student_series.__wrapped__(df)
+    )
+    high, low = pairs.log1p(square)
+    tail_x = 1 / (1 + square[0])  # df / (df + t**2)
+    needed = TERMS
+    if isinstance(high, float) or high.size:
+        largest = max(float(np.max(high)), 1e-300)
+        needed = min(TERMS, 3 + int(math.log(EPS) / math.log(min(largest, 1.0) / (2 * math.pi))))
+        if float(np.min(shifted)) < 200 and needed < TERMS:  # noqa: PLR2004
+            needed = min(TERMS, needed + 6)
+    total = polynomial[needed - 1]
+    for coefficient in reversed(polynomial[: needed - 1]):
+        total = total * high + coefficient
+    root = math.sqrt if isinstance(high, float) else np.sqrt
+    u = root(shifted * high)
+    ratio = 0.5 * _erfcx(ROOT_HALF * u) + u / ROOT_TAU * total
+    if more:
+        term = constant / df * root(square[0] * tail_x)
+        partial, power = term, tail_x
+        for step in range(more - 1):
+            term = term * tail_x * ((df + 1 + 2 * step) / (df + 2 + 2 * step))
+            partial = partial + term
+            power = power * tail_x
+        ratio = ratio * power + partial
+    half = 0.5 * df
+    return *pairs.times((high, low), (half, 0.0 * half)), ratio, constant + 0 * ratio
+
+
+@lru_cache(maxsize=64)
+def _student_series(df: Real) -> tuple[int, Real, list[Real], Real]:
+    """Return how often df is raised by 2, to what, Temme's polynomial there, and the density of asinh(t / sqrt(df))."""
+    fewest = float(np.min(df)) if np.size(df) else SHIFTED
+    more = max(0, math.ceil((SHIFTED - fewest) / 2))
+    shifted = df + 2 * more
+    taylor = _taylor()
+    rest: Real = 0.0
+    polynomial: list[Real] = []
+    for j in range(TERMS - 1, -1, -1):
+        rest = taylor[j + 1] + (2 * j + 3) / shifted * rest
+        polynomial.append(rest)
+    constant = (math.sqrt if isinstance(df, float) else np.sqrt)(shifted) / (ROOT_TAU * (1 + rest / shifted))
+    polynomial = [value / (shifted + rest) for value in reversed(polynomial)]
+    for step in range(more):
+        constant = constant * ((df + 2 * step) / (df + 2 * step + 1))
+    return more, shifted, polynomial, constant
+
+
+@cache
+def _taylor() -> list[float]:
+    """Return the Taylor coefficients of sqrt(y / (1 - exp(-y))), by the recurrence for powers of a series."""
+    inner = [Fraction((-1) ** k, math.factorial(k + 1)) for k in range(TERMS + 1)]
+    found = [Fraction(1)]
+    for n in range(1, TERMS + 1):
+        terms = ((Fraction(k, 2) - n) * inner[k] * found[n - k] for k in range(1, n + 1))
+        found.append(sum(terms, Fraction(0)) / n)
+    return [float(value) for value in found]
+
+
+def _student_far(size: Real, square: Pair, df: Real) -> tuple[Real, Real, Real, Real]:
+    """Return exponent, ratio and density for t**2 > df, DLMF 8.17.7 with b = 1/2: x <= 1/2 makes it short."""
+    constant = _student_series(df)[3] if isinstance(df, float) else _student_series.__wrapped__(df)[3]
+    tail_x = 1 / (1 + square[0])
+    if isinstance(size, float):
+        high, low = _log_ratio(size, df) if size > HELD else pairs.log(pairs.add(square, (1.0, 0.0)))
+    else:
+        near = pairs.log(pairs.add(square, (1.0 + 0 * size, 0.0 * size)))
+        beyond = _log_ratio(np.minimum(size, LARGEST), df + 0 * size)
+        high, low = (np.where(size > HELD, b, a) for a, b in zip(near, beyond, strict=True))
+    half = 0.5 * df
+    total = term = 1 + 0 * tail_x
+    for step in range(int(math.log(EPS) / math.log(float(np.max(tail_x)))) + 2 if np.any(tail_x > 0) else 0):
+        term = term * tail_x * ((step + 0.5) / (step + 1))
+        total = total + term * (half / (half + step + 1))
+    return *pairs.times((high, low), (half, 0.0 * half)), constant / df * total, constant + 0 * total
+
+
+def _log_ratio(size: Real, df: Real) -> Pair:
+    """Return log(t**2 / df) of a t so large that 1 + t**2 / df is no more."""
+    high, low = pairs.add(pairs.log((size, 0 * size)), pairs.log((size, 0 * size)))
+    less = pairs.log((df, 0 * df))
+    return pairs.add((high, low), (-less[0], -less[1]))
+
+
+def _gamma(x: Real, a: Real) -> Side:
+    """Return a tail of the gamma distribution of shape a at x."""
+    high, low = _deviance(a, (x, 0 * x), pairs.two_sum(a, -x))
+    density = _of(a).sqrt(a / (2 * math.pi)) * _of(a).exp(-_stirling_rest(a))
+    right = (x >= a) & (x >= 1)
+    ratio = _by_region([(right, _gamma_right), (a > 4 * SHORT, _gamma_left), (None, _gamma_series)], a, x)
+    return Side(right, high, low, density * ratio, density)
+
+
+def _gamma_series(a: Real, x: Real) -> Real:
+    return _series(lambda n: x / (a + 1 + n), x) / a
+
+
+def _gamma_right(a: Real, x: Real) -> Real:
+    return _integral(*_gamma_exponent(1.0, *_columns(a, x)))
+
+
+def _gamma_left(a: Real, x: Real) -> Real:
+    return _integral(*_gamma_exponent(-1.0, *_columns(a, x)))
+
+
+def _gamma_exponent(sign: float, a: Real, x: Real) -> tuple[Fall, Rough, Real]:
+    """Return how far the log density of log x falls v away, the same roughly with its slope, and where to stop."""
+    slope = sign * (x - a)
+
+    def fall(v: Vector) -> Vector:
+        fallen: Vector = slope * v + x * _exp_rest(sign * v)
+        return fallen
+
+    def rough(v: Vector) -> tuple[Vector, Vector]:
+        grown = np.expm1(sign * v)
+        return slope * v + x * (grown - sign * v), slope + sign * x * grown
+
+    square = (np.sqrt(slope * slope + 2 * FALL * x) - slope) / x  # right were it a parabola; it is steeper to the right
+    return fall, rough, np.minimum(square, np.log1p(2 * FALL / x)) if sign > 0 else square
+
+
+def _fisher(ratio: Real, a: Real, b: Real) -> Side:
+    """Return a tail of F with 2a and 2b degrees of freedom."""
+    held = min(max(ratio, 1e-250), 1e250) if isinstance(ratio, float) else np.clip(ratio, 1e-250, 1e250)
+    scaled = pairs.two_product(a, held)
+    whole = pairs.add(scaled, (b, 0 * b))
+    side = _beta(a, b, pairs.over(scaled, whole), pairs.over((b, 0 * b), whole))
+    beyond = _of(ratio).log(ratio) - _of(ratio).log(held)  # there the tails are powers of the ratio
+    return side._replace(high=side.high + _pick(beyond < 0, -a, b) * beyond)
+
+
+def _beta(a: Real, b: Real, x: Pair, y: Pair) -> Side:
+    """Return a tail of the beta distribution of shapes a and b at x = 1 - y."""
+    zero = 0 * a
+    before = pairs.times((a, zero), y)
+    apart = pairs.add(pairs.times((b, zero), x), (-before[0], -before[1]))  # (a + b) x - a: how far beyond the mode
+    left = apart[0] < 0
+    # The right tail, where y is the smaller one; the left tail is the right one of the mirrored distribution.
+    a, b = _pick(left, b, a), _pick(left, a, b)
+    x, y = _pick_pair(left, y, x), _pick_pair(left, x, y)
+    apart = _pick_pair(left, (-apart[0], -apart[1]), apart)
+    n = pairs.two_sum(a, b)
+    first = _deviance(a, pairs.times(n, x), (-apart[0], -apart[1]))
+    high, low = pairs.add(first, _deviance(b, pairs.times(n, y), apart))
+    rest = _stirling_rest(n[0]) - _stirling_rest(a) - _stirling_rest(b)
+    density = _of(a).sqrt(a / n[0] * b / (2 * math.pi)) * _of(a).exp(rest)
+    # Where x is so small, or both shapes are, the other tail has the shorter series.
+    other = ((n[0] * x[0] < 1) & (x[0] < 0.5)) | ((b < SHORT) & (y[0] > 0.7))  # noqa: PLR2004
+    regions = [(other, _beta_other), (b < SHORT, _beta_series), (None, _beta_integral)]
+    ratio = _by_region(regions, a, b, n[0], x[0], y[0], apart[0])
+    return Side(left == other, high, low, density * ratio, density)
+
+
+def _beta_other(a: Real, b: Real, n: Real, x: Real, y: Real, slope: Real) -> Real:
+    return _beta_series(b, a, n, y, x, slope)
+
+
+def _beta_series(a: Real, b: Real, n: Real, x: Real, y: Real, slope: Real) -> Real:  # noqa: ARG001
+    return _series(lambda k: y * ((n + k) / (b + 1 + k)), y) / b
+
+
+def _beta_integral(a: Real, b: Real, n: Real, x: Real, y: Real, slope: Real) -> Real:  # noqa: ARG001
+    return _integral(*_beta_exponent(*_columns(n, x, y, slope)))
+
+
+def _beta_exponent(n: Real, x: Real, y: Real, slope: Real) -> tuple[Fall, Rough, Real]:
+    """Return how far the log density of the logit falls v further right, the same roughly, and where to stop."""
+    left = x <= 0.5  # noqa: PLR2004
+    small, sign = _pick(left, x, y), _pick(left, 1.0, -1.0)
+
+    def fall(v: Vector) -> Vector:
+        grown = small * np.expm1(sign * v)
+        near = small * _exp_rest(sign * v) - _log_rest(grown)
+        fallen: Vector = slope * v + n * np.where(np.abs(grown) < 1, near, np.log1p(grown) - sign * small * v)
+        return fallen
+
+    def rough(v: Vector) -> tuple[Vector, Vector]:
+        grown = small * np.expm1(sign * v)
+        return (
+            slope * v + n * (np.log1p(grown) - sign * small * v),
+            slope + n * (1 - small) * sign * grown / (1 + grown),
+        )
+
+    return fall, rough, np.sqrt(2 * FALL / (n * x * y))
+
+
+def _integral(fall: Fall, rough: Rough, stop: Real) -> Real:
+    """Return the integral of exp(-fall(v)) over v from 0 on; fall is convex and 0 at 0. Gauss-Legendre."""
+    for _ in range(10):  # Newton for fall = FALL: from beyond the root on it never comes back
+        depth, slope = rough(stop)
+        if np.all((depth > FALL - 1) & (depth < FALL + 4)):
+            break
+        stop = np.minimum(stop - (depth - FALL) / slope, 600)
+    nodes, weights = _gauss()
+    return (np.exp(-fall(stop * nodes)) @ weights) * (stop[:, 0] if np.ndim(stop) else stop)
+
+
+@cache
+def _gauss() -> tuple[Vector, Vector]:
+    """Return Gauss's nodes on [0, 1] and their weights; numpy's own weights have 13 digits at the ends."""
+    with localcontext(prec=30):
+        rule = []
+        for guess in np.polynomial.legendre.leggauss(NODES)[0].tolist():
+            x = Decimal(guess)
+            for _ in range(2):
+                before, value = Decimal(1), x
+                for k in range(2, NODES + 1):
+                    before, value = value, ((2 * k - 1) * x * value - (k - 1) * before) / k
+                slope = NODES * (before - x * value) / (1 - x * x)
+                x -= value / slope
+            rule.append(((1 + x) / 2, 1 / ((1 - x * x) * slope * slope)))
+    nodes, weights = np.array(rule, np.float64).T
+    return nodes, weights
+
+
+def _series(step: Callable[[int], Real], like: Real) -> Real:
+    """Return the sum of positive terms, the first 1, each ``step(n)`` times the one before it."""
+    total = term = 1 + 0 * like
+    n, going = 0, True
+    while going and n < 1000:  # noqa: PLR2004
+        term = term * step(n)
+        total = total + term
+        n += 1
+        more = term > total * EPS
+        going = more if isinstance(more, bool) else bool(more.any())
+    return total
+
+
+def _deviance(k: Real, mean: Pair, apart: Pair) -> Pair:
+    """Return k log(k / mean) + mean - k as a pair; ``apart`` is k - mean. Source: Loader 2000, section 2, refined."""
+    zero = 0 * k
+    ratio = pairs.over(apart, pairs.add(mean, (k, zero)))
+    close = abs(ratio[0]) < 0.02  # noqa: PLR2004
+    if isinstance(close, bool):
+        return _deviance_near(k, apart, ratio) if close else _deviance_far(k, mean, apart)
+    return _pick_pair(close, _deviance_near(k, apart, ratio), _deviance_far(k, mean, apart))
+
+
+def _deviance_near(k: Real, apart: Pair, ratio: Pair) -> Pair:
+    """With v = (k - mean) / (k + mean) it is (k - mean) v + 2 k (v**3 / 3 + v**5 / 5 + ...)."""
+    square = ratio[0] * ratio[0]
+    odd = square * ratio[0] * (1 / 3 + square * (1 / 5 + square * (1 / 7 + square * (1 / 9 + square / 11))))
+    return pairs.add(pairs.times(apart, ratio), (2 * k * odd, 0 * k))
+
+
+def _deviance_far(k: Real, mean: Pair, apart: Pair) -> Pair:
+    less = pairs.log(mean)
+    logs = pairs.add(pairs.log((k, 0 * k)), (-less[0], -less[1]))
+    return pairs.add(pairs.times((k, 0 * k), logs), (-apart[0], -apart[1]))
+
+
+def _stirling_rest(z: Real) -> Real:
+    """Return log Gamma(z) less Stirling's (z - 1/2) log z - z + log(2 pi) / 2, without cancellation. DLMF 5.11.1."""
+    total = 0 * z
+    if isinstance(z, float):
+        while z < 10:  # noqa: PLR2004
+            total += (z + 0.5) * math.log1p(1 / z) - 1
+            z += 1
+    else:
+        while (small := z < 10).any():  # noqa: PLR2004
+            total = total + np.where(small, (z + 0.5) * np.log1p(1 / z) - 1, 0.0)
+            z = np.where(small, z + 1, z)
+    w = 1 / (z * z)
+    return total + (1 / 12 - w * (1 / 360 - w * (1 / 1260 - w * (1 / 1680 - w * (1 / 1188 - w * 691 / 360360))))) / z
+
+
+def _exp_rest(v: Vector) -> Vector:
+    """Return exp(v) - 1 - v without cancellation."""
+    close = np.abs(v) < 0.5  # noqa: PLR2004
+    near = np.where(close, v, 0.0)
+    total = np.ones_like(v)
+    for k in range(16, 2, -1):  # v**2 / 2 * (1 + v / 3 * (1 + v / 4 * (...)))
+        total = 1 + near / k * total
+    return np.where(close, 0.5 * near * near * total, np.expm1(v) - v)
+
+
+def _log_rest(w: Vector) -> Vector:
+    """Return w - log(1 + w) without cancellation: with z = w / (2 + w) it is w z - 2 (z**3 / 3 + z**5 / 5 + ...)."""
+    close = np.abs(w) < 0.3  # noqa: PLR2004
+    z = np.where(close, w / (2 + w), 0.0)
+    square, total = z * z, np.zeros_like(w)
+    for k in range(19, 1, -2):
+        total = total * square + 1 / k
+    return np.where(close, z * (w - 2 * square * total), w - np.log1p(w))
+
+
+def _of(x: Real) -> ModuleType:
+    """Return the module whose functions are the quick ones for x."""
+    return math if isinstance(x, float) else np
+
+
+def _pick(where: Real, a: Real, b: Real) -> Real:
+    return (a if where else b) if isinstance(where, bool | np.bool_) else np.where(where, a, b)
+
+
+def _pick_pair(where: Real, a: Pair, b: Pair) -> Pair:
+    return _pick(where, a[0], b[0]), _pick(where, a[1], b[1])
+
+
+def _columns(*given: Real) -> tuple[Real, ...]:
+    """Make room for the nodes of a rule."""
+    return tuple(each if isinstance(each, float) else each[:, None] for each in given)
+
+
+def _by_region(regions: list[tuple[Real, Callable[..., Real]]], *given: Real) -> Real:
+    """Compute each element with the function of the first region that it is in; None is what is left."""
+    if isinstance(given[0], float):
+        return float(next(kernel for where, kernel in regions if where is None or where)(*given))
+    found, left = np.empty_like(given[0]), np.ones(len(given[0]), bool)
+    for where, kernel in regions:
+        inside = left if where is None else left & where
+        if inside.any():
+            found[inside] = kernel(*(each[inside] for each in given))
+        left = left & ~inside
+    return found
+
+
+def _noncentral_t(x: Real, df: Real, nc: Real) -> Side:
+    x, df, nc = (np.atleast_1d(each) for each in (x, df, nc))
+    constant = np.sqrt(df / math.pi) * np.exp(-_stirling_rest(0.5 * df))
+    return Side(*noncentral.t_tail(x, df, nc, constant, _erfcx, _exp_rest))
+
+
+def _noncentral_chi2(x: Real, df: Real, nc: Real) -> Side:
+    return Side(*noncentral.chi2_tail(*(np.atleast_1d(each) for each in (x, df, nc))))
+
+
+# What all tails and quantiles share
+
+
+def _finish(side: Side, upper: Real, log: bool) -> Real:  # noqa: FBT001
+    """Return the tail that was asked for of the one that was computed."""
+    if isinstance(side.high, float):
+        near = side.upper == upper
+        if log and near:
+            return math.log(side.ratio) - side.high - side.low if side.ratio else -math.inf
+        p = min(math.exp(-side.high) * (1 - side.low) * side.ratio, 1.0)
+        if near:
+            return p
+        return 1 - p if not log else math.log1p(-p) if p < 1 else -math.inf
+    near = side.upper == upper
+    p = np.minimum(np.exp(-side.high) * (1 - side.low) * side.ratio, 1.0)
+    if log:
+        return np.where(near, np.log(side.ratio) - side.high - side.low, np.log1p(-p))
+    return np.where(near, p, 1 - p)
+
+
+def _evaluate(  # a scalar in, a scalar out
+    kernel: Callable[..., Side],
+    upper: bool,  # noqa: FBT001
+    log: bool,  # noqa: FBT001
+    x: Real,
+    ends: tuple[float, float],
+    *parameters: Real,
+) -> Real:
+    """Compute a tail; at the ends of the support the answer is known."""
+    if all(isinstance(each, float | int) for each in (x, *parameters)):
+        if not ends[0] < x < ends[1]:
+            return math.nan if math.isnan(x) else float(_edge((x >= ends[1]) != upper, log=log))
+        with np.errstate(all="ignore"):
+            one = _finish(kernel(float(x), *(float(each) for each in parameters)), upper, log)
+        return float(one if isinstance(one, float) else one[0])
+    (x, *rest), shape = _flat(x, *parameters)
+    found = np.full(len(x), np.nan)
+    found[x <= ends[0]] = _edge(upper, log=log)
+    found[x >= ends[1]] = _edge(not upper, log=log)
+    inside = (x > ends[0]) & (x < ends[1])
+    if inside.any():
+        with np.errstate(all="ignore"):
+            found[inside] = _finish(kernel(x[inside], *(each[inside] for each in rest)), upper, log)
+    return found.reshape(shape)[()]
+
+
+def _half(x: Real) -> Real:
+    return 0.5 * x if isinstance(x, float | int) else 0.5 * np.asarray(x, float)
+
+
+def _edge(sure: Real, *, log: bool) -> Real:
+    return np.where(sure, 0.0, -np.inf) if log else np.where(sure, 1.0, 0.0)
+
+
+def _stretch(x: Real, step: Real, *parameters: Real) -> Real:  # noqa: ARG001
+    return x * np.exp(step)
+
+
+def _error(side: Side, wanted: Real, upper: Real) -> tuple[Real, Real]:
+    """Return how far the logarithm of a tail is above that wanted, and the step of Newton that mends it."""
+    p = _finish(side, upper, log=False)
+    if isinstance(side.high, float):
+        over = math.log(p / wanted) if p > 1e-290 else _finish(side, upper, log=True) - math.log(wanted)  # noqa: PLR2004
+        steep = side.density / side.ratio if side.upper == upper else math.exp(-side.high) * side.density / p
+        return over, (over if upper else -over) / steep
+    over = np.where(p > 1e-290, np.log(p / wanted), _finish(side, upper, log=True) - np.log(wanted))  # noqa: PLR2004
+    steep = np.where(side.upper == upper, side.density / side.ratio, np.exp(-side.high) * side.density / p)
+    return over, np.where(upper, over, -over) / steep
+
+
+def _quantile(
+    p: Real,
+    upper: bool,  # noqa: FBT001
+    kernel: Callable[..., Side],
+    start: Callable[..., Real],
+    move: Callable[..., Real],
+    ends: tuple[float, float],
+    *parameters: Real,
+) -> Real:
+    """Solve log tail(x) = log p by Newton's method.
+
+    A log-concave density has log-concave tails (Prekopa 1973), and of a concave function's root Newton's method is on
+    the right side after one step and never leaves it: no bracket is needed.
+    """
+    (given, *rest), shape = _flat(_probability(p), *parameters)
+    single = not shape
+    if single:  # numbers are quicker than arrays of one
+        given, *rest = (float(each[0]) for each in (given, *rest))  # type: ignore[assignment]
+    with np.errstate(all="ignore"):
+        up = upper ^ (given > 0.5)  # noqa: PLR2004 - the smaller side has the more digits
+        wanted = _pick(up == upper, given, 1 - given)
+        if not single:
+            wanted = np.where(np.isnan(wanted), 0.5, wanted)
+        x = start(wanted, _pick(up, 1.0, -1.0), *rest)
+        for _ in range(0 if single and not 0 < wanted < 1 else STEPS):
+            x = np.clip(x, TINIEST if ends[0] == 0 else -LARGEST, LARGEST)
+            over, step = _error(kernel(float(x) if single else x, *rest), wanted, up)
+            x = move(x, _pick(np.isfinite(step), step, 0.0), *rest)
+            if not np.any(np.abs(over) > 1e-9):  # noqa: PLR2004 - what is left is the square of it
+                break
+        return _ends(np.atleast_1d(x), np.atleast_1d(given), upper, ends).reshape(shape)[()]
+
+
+def _search(
+    p: Real,
+    upper: bool,  # noqa: FBT001
+    kernel: Callable[..., Side],
+    ends: tuple[float, float],
+    variable: Callable[..., tuple[Real, Callable[[Real], Real], Callable[[Real], Real]]],
+    *parameters: Real,
+) -> Real:
+    """Solve log tail(x) = log p by Newton's method within a bracket, in the variable of the density."""
+    (given, *rest), shape = _flat(_probability(p), *parameters)
+    with np.errstate(all="ignore"):
+        up = upper ^ (given > 0.5)  # noqa: PLR2004
+        wanted = np.where(np.isnan(given), 0.5, np.where(given > 0.5, 1 - given, given))  # noqa: PLR2004
+        centre, into, out = variable(*rest)
+        u, limit = into(centre), 1.0
+        low, high = np.full_like(u, -np.inf), np.full_like(u, np.inf)
+        for _ in range(STEPS):
+            over, step = _error(kernel(out(u), *rest), wanted, up)
+            right = (over > 0) == up
+            low, high = np.where(right, u, low), np.where(right, high, u)
+            new = u + np.clip(np.where(np.isfinite(step), step, np.where(right, limit, -limit)), -limit, limit)
+            inside = (new >= low) & (new <= high)
+            u = np.where(inside, new, np.where(np.isfinite(low + high), (low + high) / 2, u))
+            u, limit = np.clip(u, -745, 700), 2 * limit
+            if ((np.abs(over) <= 1e-9) | (high - low <= 1e-15 * np.abs(u))).all():  # noqa: PLR2004
+                break
+        return _ends(out(u), given, upper, ends).reshape(shape)[()]
+
+
+def _ends(x: Vector, p: Vector, upper: bool, ends: tuple[float, float]) -> Vector:  # noqa: FBT001
+    """Put the ends of the support where the probability is 0 or 1."""
+    x = np.where(p == upper, ends[0], np.where(p == (not upper), ends[1], x))
+    return np.where(np.isnan(p), np.nan, x)
+
+
+def _flat(*arrays: Real) -> tuple[list[Vector], tuple[int, ...]]:
+    """Broadcast, and lay out in one dimension."""
+    given = np.broadcast_arrays(*(np.asarray(each, np.float64) for each in arrays))
+    return [each.reshape(-1) for each in given], given[0].shape
+
+
+def _as_given(found: NDArray[Any], *given: Real) -> Real:
+    return found if any(np.ndim(each) for each in given) else float(found)
+
+
+def _probability(p: Real) -> Vector:
+    given = np.asarray(p, np.float64)
+    if ((given < 0) | (given > 1)).any():
+        msg = f"p reaches from {np.nanmin(given)} to {np.nanmax(given)}, must lie between 0 and 1"
+        raise ValueError(msg)
+    return given
+
+
+def _degrees(dfn: Real, dfd: Real) -> tuple[Real, Real]:
+    """Check the degrees of freedom of F; infinitely many are allowed."""
+    _refuse_shape("dfn", dfn, endless=True)
+    _refuse_shape("dfd", dfd, endless=True)
+    single = isinstance(dfn, float | int) and isinstance(dfd, float | int)
+    return (min(dfn, ENDLESS), min(dfd, ENDLESS)) if single else (np.minimum(dfn, ENDLESS), np.minimum(dfd, ENDLESS))
+
+
+def _refuse_shape(name: str, value: Real, *, endless: bool = False) -> None:
+    most = math.inf if endless else LARGEST
+    if not (0 < value <= most if isinstance(value, float | int) else _within(np.asarray(value, float), most)):
+        msg = f"{name} is {value}, must be positive{'' if endless else ' and finite'}"
+        raise ValueError(msg)
+
+
+def _within(given: Vector, most: float) -> bool:
+    return bool(((given > 0) & (given <= most)).all())
+
+
+def _refuse_infinite(nc: Real, least: float = -math.inf) -> None:
+    given = np.asarray(nc, float)
+    if not (np.isfinite(given) & (given >= least)).all():
+        msg = f"nc is {nc}, must be finite{' and at least 0' if least == 0 else ''}"
+        raise ValueError(msg)
+
+
+def _refuse_trials(n: Vector, p: Vector) -> None:
+    if not ((n >= 0) & (n == np.floor(n)) & np.isfinite(n)).all():
+        msg = f"n is {n}, must be a whole number of at least 0"
+        raise ValueError(msg)
+    if not ((p >= 0) & (p <= 1)).all():
+        msg = f"p is {p}, must lie between 0 and 1"
+        raise ValueError(msg)
