@@ -9,6 +9,8 @@ from quant.affine.solution import (
     quantize_mxfp4,
     round_e4m3,
 )
+from quant.hessian import Hessian
+from quant.hessian.solution import accumulate, gptq, gptq_act_order, gptq_model, retarget
 from quant.int4.solution import Int4Linear
 from quant.int8 import Policy
 from quant.int8.solution import Int8Linear, StaticInt8Linear, calibrate, quantize_model
@@ -17,21 +19,27 @@ from quant.packing.solution import bits_per_weight, pack, pack_dense, unpack, un
 __all__ = [
     "MXFP4",
     "Granularity",
+    "Hessian",
     "Int4Linear",
     "Int8Linear",
     "Policy",
     "QParams",
     "StaticInt8Linear",
+    "accumulate",
     "bits_per_weight",
     "calibrate",
     "choose_qparams",
     "dequantize",
     "dequantize_mxfp4",
+    "gptq",
+    "gptq_act_order",
+    "gptq_model",
     "pack",
     "pack_dense",
     "quantize",
     "quantize_model",
     "quantize_mxfp4",
+    "retarget",
     "round_e4m3",
     "unpack",
     "unpack_dense",

@@ -1,0 +1,31 @@
+"""GPTQ: round one column at a time, and let the columns that are left make up for the error.
+
+Rounding every weight to its nearest code is best for the weight and not for the layer: inputs are correlated, and an
+error in one column can be undone in its neighbours. With the inputs X of a layer, n of them, the squared error of its
+output is a quadratic form of the weight's error, with the Hessian ``H = 2/n * sum of x x^T``; the same for every row.
+GPTQ (Frantar et al. 2022) goes through the columns, rounds, and moves all later columns to where the output's error is
+least given what is rounded already. One Cholesky factor of the inverse of H has all those moves in it.
+
+What you write:
+
+- ``accumulate``: the Hessian of a stream of inputs, batch by batch.
+- ``gptq``: codes and maps of a weight, group by group, asymmetric. A group's scale and zero point are chosen when its
+  first column's turn comes, from the weights as moved by then; scales are rounded to bfloat16, as they are kept.
+- stretch: ``gptq_act_order``: the columns with the largest inputs first, while there are most columns left to make up
+  for them; the groups' maps are chosen beforehand, so that the layout stays that of ``gptq``.
+- stretch: ``retarget``: a layer behind quantized ones gets inputs that have drifted; move its weight so that it gives
+  on them what it gave on the true ones, before rounding it.
+- stretch: ``gptq_model``: a whole model, layer after layer.
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Hessian:
+    """``matrix`` (cols, cols) float32 is ``2 / count * sum of x x^T`` over ``count`` inputs x of a layer."""
+
+    matrix: Tensor
+    count: int

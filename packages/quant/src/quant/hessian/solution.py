@@ -1,0 +1,262 @@
+"""The production answer: one factorization, columns in blocks, a model layer after layer."""
+
+import contextlib
+import copy
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from quant.affine import QParams
+from quant.affine.solution import choose_qparams, dequantize
+from quant.hessian import Hessian
+
+BLOCK = 128  # columns whose errors reach those behind them in one product
+
+
+def accumulate(hessian: Hessian | None, x: Tensor) -> Hessian:
+    """Return the Hessian of the inputs so far and of a batch ``x`` (..., cols); ``hessian`` is None for the first.
+
+    The mean is float32 on the device of ``x`` and does not depend on how the stream is cut. Raises TypeError for
+    integers, ValueError for no inputs, another number of columns, NaN or inf.
+    """
+    if not x.is_floating_point():
+        msg = f"x is {x.dtype}, must be floating point"
+        raise TypeError(msg)
+    if not x.ndim or not x.numel() or (hessian is not None and x.shape[-1] != len(hessian.matrix)):
+        wanted = "(..., cols)" if hessian is None else f"(..., {len(hessian.matrix)})"
+        msg = f"x has shape {tuple(x.shape)}, must be {wanted} with something in it"
+        raise ValueError(msg)
+    rows = x.detach().reshape(-1, x.shape[-1]).float()
+    before = 0 if hessian is None else hessian.count
+    count = before + len(rows)
+    matrix = (rows.T @ rows).mul_(2 / count)
+    if hessian is not None:
+        matrix.add_(hessian.matrix, alpha=before / count)
+    if not bool(matrix.diagonal().isfinite().all()):  # a column with NaN or inf has it on the diagonal too
+        msg = "x has NaN or inf, or its squares overflow"
+        raise ValueError(msg)
+    return Hessian(matrix, count)
+
+
+def gptq(
+    weight: Tensor, hessian: Hessian, bits: int = 4, group: int = 32, damping: float = 0.01
+) -> tuple[Tensor, QParams]:
+    """Round a weight to codes of ``bits`` bits so that the layer's output changes little.
+
+    ``weight`` is (rows, cols) float, ``hessian`` of its inputs. Returns codes, (rows, cols) int8, and their maps
+    ((rows, groups); float32 scales that bfloat16 holds). ``damping`` times the mean of the Hessian's diagonal is added
+    to it. A column whose input was always 0 is rounded to nearest and moves nothing. Raises ValueError for bits outside
+    2 to 8, a group that is not positive, negative damping, shapes that do not fit, NaN or inf, and a Hessian that is
+    not positive definite even with the damping; TypeError for integers. Source: Frantar et al. 2022, arXiv:2210.17323,
+    algorithm 1.
+    """
+    return _round(weight, hessian, bits, group, damping, act_order=False)
+
+
+def gptq_act_order(
+    weight: Tensor, hessian: Hessian, bits: int = 4, group: int = 32, damping: float = 0.01
+) -> tuple[Tensor, QParams]:
+    """Round as ``gptq`` does, the columns with the largest diagonal of the Hessian first (equal ones from the left).
+
+    The maps of all groups are chosen beforehand from the weight as it comes, and codes stay in their columns: whoever
+    reads them need not know the order. Arguments, results and errors are those of ``gptq``. Source: the authors'
+    code of GPTQ, ``--act-order`` with ``--static-groups``.
+    """
+    return _round(weight, hessian, bits, group, damping, act_order=True)
+
+
+def retarget(weight: Tensor, hessian: Hessian, drift: Tensor, damping: float = 0.1) -> Tensor:
+    """Return the weight that gives on the inputs x what ``weight`` gives on ``y``, as nearly as one can, float32.
+
+    ``hessian`` is that of x, (cols, cols), and ``drift`` (cols, cols) is ``2/n * sum of (y - x) x^T``. The result is
+    ``weight + weight @ drift @ inverse(H)``, H damped as in ``gptq`` but more, since nothing later makes up for what is
+    fitted to few inputs: the ridge regression. Raises ValueError for
+    shapes that do not fit, negative damping and a Hessian that is not positive definite. Source: the normal equations;
+    the idea is Li et al. 2025, GPTAQ, arXiv:2504.02692.
+    """
+    h = _damped(weight, hessian, damping)
+    if drift.shape != h.shape:
+        msg = f"drift has shape {tuple(drift.shape)}, must be {tuple(h.shape)}"
+        raise ValueError(msg)
+    wanted = weight.to(h) @ drift.to(h)  # (rows, cols)
+    move = torch.cholesky_solve(wanted.T, _cholesky(h, damping)).T
+    return (weight.to(h) + move).float().to(weight.device)
+
+
+def gptq_model(
+    model: nn.Module,
+    batches: Iterable[Mapping[str, Tensor]],
+    bits: int = 4,
+    group: int = 32,
+    act_order: bool = False,  # noqa: FBT001, FBT002
+) -> dict[str, tuple[Tensor, QParams]]:
+    """Quantize the linear layers of a model, in place, in the order in which they run; return codes and maps by name.
+
+    Each layer is rounded for the inputs that the layers before it, quantized already, give on ``batches``
+    (``model(**batch)``), and aimed at what the float model computes there (``retarget``). Layers that get the same
+    tensor share a Hessian. The weights become what their codes stand for. A layer that never runs and a weight shared
+    with an embedding stay. Costs two partial runs of the model for each different input and batch. Raises ValueError
+    for no batches and for a model without linear layers.
+    """
+    given = list(batches)
+    if not given:
+        msg = "no batches to calibrate with"
+        raise ValueError(msg)
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        return _layer_by_layer(model, given, bits, group, act_order=act_order)
+    finally:
+        for module in training:
+            module.training = True
+
+
+def _layer_by_layer(
+    model: nn.Module, given: list[Mapping[str, Tensor]], bits: int, group: int, *, act_order: bool
+) -> dict[str, tuple[Tensor, QParams]]:
+    original = copy.deepcopy(model)
+    done: dict[str, tuple[Tensor, QParams]] = {}
+    for names, calls in _stages(model, given[0]):
+        hessian: Hessian | None = None
+        drift = torch.zeros(())
+        for batch in given:
+            x, y = (_inputs(each, names[0], calls, batch) for each in (model, original))  # (tokens, cols) each
+            hessian = accumulate(hessian, x)
+            share = len(x) / hessian.count  # as the Hessian, a mean over all tokens so far
+            drift = drift.to(x.device) * (1 - share) + ((y - x).T @ x) * (2 / len(x) * share)
+        assert hessian is not None  # for mypy: there is at least one batch
+        for name in names:
+            linear = model.get_submodule(name)
+            assert isinstance(linear, nn.Linear)  # for mypy
+            aim = retarget(linear.weight.data, hessian, drift)
+            codes, qparams = (gptq_act_order if act_order else gptq)(aim, hessian, bits, group)
+            linear.weight.data = dequantize(codes, qparams).to(linear.weight.dtype)
+            done[name] = codes, qparams
+    return done
+
+
+def _round(
+    weight: Tensor, hessian: Hessian, bits: int, group: int, damping: float, *, act_order: bool
+) -> tuple[Tensor, QParams]:
+    """Round column by column; with ``act_order`` from the largest input to the smallest, with maps chosen before."""
+    whole = choose_qparams(weight, bits, False, group)  # noqa: FBT003 - checks the weight, bits and group too
+    h = _damped(weight, hessian, damping)
+    # Transposed: what belongs to a column lies together, and each step touches whole rows of memory.
+    w = weight.detach().to(h).T.contiguous()  # (cols, rows)
+    cols, group = len(w), whole.group
+    order = torch.arange(cols, device=h.device)
+    if act_order:
+        order = torch.argsort(h.diagonal(), descending=True, stable=True)
+        w, h = w[order], h[order][:, order]
+    # Row i of this factor, over its diagonal, is how the columns after i move for an error of 1 in column i.
+    inverse = torch.cholesky_inverse(_cholesky(h, damping))
+    moves = _cholesky(inverse, damping, upper=True)  # (cols, cols)
+    scale = whole.scale.bfloat16().to(h).T.contiguous()  # (groups, rows)
+    zero_point = whole.zero_point.to(h).T.contiguous()
+    codes = torch.empty(w.shape, dtype=torch.int8, device=h.device)
+    belongs = (order // group).tolist()
+    for start, stop in _blocks(cols, group):
+        errors = torch.empty(stop - start, w.shape[1], dtype=h.dtype, device=h.device)
+        for at in range(start, stop):
+            number = belongs[at]
+            if not act_order and at % group == 0:
+                chosen = choose_qparams(w[at : at + group].T.float(), bits, False, group)  # noqa: FBT003
+                scale[number], zero_point[number] = chosen.scale[:, 0].bfloat16().to(h), chosen.zero_point[:, 0].to(h)
+            code = (w[at] / scale[number]).round_().add_(zero_point[number]).clamp_(whole.lowest, whole.highest)
+            codes[order[at]] = code.to(torch.int8)
+            error = (w[at] - (code - zero_point[number]) * scale[number]) / moves[at, at]  # (rows,)
+            w[at + 1 : stop].addr_(moves[at, at + 1 : stop], error, alpha=-1)
+            errors[at - start] = error
+        # The columns beyond the block move once for all of it: a matrix product instead of one pass for each column.
+        w[stop:].addmm_(moves[start:stop, stop:].T, errors, alpha=-1)
+    home = weight.device
+    qparams = QParams(scale.T.float().contiguous().to(home), zero_point.T.to(home, torch.int32), group, bits)
+    return codes.T.contiguous().to(home), qparams
+
+
+def _blocks(cols: int, group: int) -> list[tuple[int, int]]:
+    """Cut the columns into blocks of at most ``BLOCK``, so that every group starts with a block or lies within one.
+
+    A group's map is chosen from columns that have moved, and those beyond the block have not yet.
+    """
+    whole = group * max(1, BLOCK // group)  # the groups that fit a block, or one that spans several
+    starts = [at for big in range(0, cols, whole) for at in range(big, min(big + whole, cols), BLOCK)]
+    return list(zip(starts, [*starts[1:], cols], strict=True))
+
+
+def _damped(weight: Tensor, hessian: Hessian, damping: float) -> Tensor:
+    """Check the shapes and return the damped Hessian in float64; an input that was always 0 gets the diagonal 1."""
+    if not damping >= 0:
+        msg = f"damping is {damping}, must not be negative"
+        raise ValueError(msg)
+    cols = weight.shape[-1]
+    if hessian.matrix.shape != (cols, cols):
+        msg = f"the Hessian has shape {tuple(hessian.matrix.shape)}, must be {(cols, cols)}"
+        raise ValueError(msg)
+    # MPS has no float64, and float32 loses half its digits in the inverse.
+    home = "cpu" if weight.device.type == "mps" else weight.device
+    h = hessian.matrix.to(home).double()
+    diagonal = h.diagonal()  # a view
+    dead = diagonal <= 0
+    mean = diagonal[~dead].mean() if not bool(dead.all()) else 0.0
+    diagonal += damping * mean
+    diagonal[dead] = 1.0
+    return h
+
+
+def _cholesky(matrix: Tensor, damping: float, *, upper: bool = False) -> Tensor:
+    factor: Tensor
+    factor, failed = torch.linalg.cholesky_ex(matrix, upper=upper)
+    if int(failed):
+        msg = f"the Hessian is not positive definite with a damping of {damping}: more inputs or damping are needed"
+        raise ValueError(msg)
+    return factor
+
+
+class _Stop(Exception):  # noqa: N818 - not an error: what is wanted has been seen
+    """Ends a run of the model."""
+
+
+def _stages(model: nn.Module, batch: Mapping[str, Tensor]) -> list[tuple[list[str], int]]:
+    """Return the linear layers in the order in which they run, those with the same input together, and their calls."""
+    tied = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    named = {m: n for n, m in model.named_modules() if isinstance(m, nn.Linear) and id(m.weight) not in tied}
+    calls: list[tuple[str, Tensor]] = []  # holding the tensors keeps their identities apart
+    hooks = [m.register_forward_pre_hook(lambda m, args: calls.append((named[m], args[0]))) for m in named]
+    try:
+        with torch.no_grad():
+            model(**batch)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if not calls:
+        msg = f"no linear layer ran, of {len(named)} in the model that share no weight with an embedding"
+        raise ValueError(msg)
+    stages: list[tuple[list[str], Tensor]] = []
+    for name, x in calls:
+        if any(name in names for names, _ in stages):
+            continue
+        if stages and stages[-1][1] is x:
+            stages[-1][0].append(name)
+        else:
+            stages.append(([name], x))
+    return [(names, sum(name == names[0] for name, _ in calls)) for names, _ in stages]
+
+
+def _inputs(model: nn.Module, name: str, calls: int, batch: Mapping[str, Tensor]) -> Tensor:
+    """Return what a layer gets in its first ``calls`` calls, (tokens, cols), and run the model no further."""
+    seen: list[Tensor] = []
+
+    def watch(_module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        seen.append(args[0].reshape(-1, args[0].shape[-1]).float())
+        if len(seen) == calls:
+            raise _Stop
+
+    hook = model.get_submodule(name).register_forward_pre_hook(watch)
+    try:
+        with torch.no_grad(), contextlib.suppress(_Stop):
+            model(**batch)
+    finally:
+        hook.remove()
+    return torch.cat(seen)

@@ -1,0 +1,74 @@
+"""Your turn: replace each ``raise NotImplementedError``."""
+
+from collections.abc import Iterable, Mapping
+
+from torch import Tensor, nn
+
+from quant.affine import QParams
+from quant.hessian import Hessian
+
+
+def accumulate(hessian: Hessian | None, x: Tensor) -> Hessian:
+    """Return the Hessian of the inputs so far and of a batch ``x`` (..., cols); ``hessian`` is None for the first.
+
+    The mean is float32 on the device of ``x`` and does not depend on how the stream is cut. Raises TypeError for
+    integers, ValueError for no inputs, another number of columns, NaN or inf.
+    """
+    raise NotImplementedError("TODO 1 (core, about 8 lines): the running mean of x x^T")
+
+
+def gptq(
+    weight: Tensor, hessian: Hessian, bits: int = 4, group: int = 32, damping: float = 0.01
+) -> tuple[Tensor, QParams]:
+    """Round a weight to codes of ``bits`` bits so that the layer's output changes little.
+
+    ``weight`` is (rows, cols) float, ``hessian`` of its inputs. Returns codes, (rows, cols) int8, and their maps
+    ((rows, groups); float32 scales that bfloat16 holds). ``damping`` times the mean of the Hessian's diagonal is added
+    to it. A column whose input was always 0 is rounded to nearest and moves nothing. Raises ValueError for bits outside
+    2 to 8, a group that is not positive, negative damping, shapes that do not fit, NaN or inf, and a Hessian that is
+    not positive definite even with the damping; TypeError for integers. Source: Frantar et al. 2022, arXiv:2210.17323,
+    algorithm 1.
+    """
+    raise NotImplementedError("TODO 2 (core, about 25 lines): round a column, move the rest")
+
+
+def gptq_act_order(
+    weight: Tensor, hessian: Hessian, bits: int = 4, group: int = 32, damping: float = 0.01
+) -> tuple[Tensor, QParams]:
+    """Round as ``gptq`` does, the columns with the largest diagonal of the Hessian first (equal ones from the left).
+
+    The maps of all groups are chosen beforehand from the weight as it comes, and codes stay in their columns: whoever
+    reads them need not know the order. Arguments, results and errors are those of ``gptq``. Source: the authors'
+    code of GPTQ, ``--act-order`` with ``--static-groups``.
+    """
+    raise NotImplementedError("TODO 3 (stretch, about 6 lines): the same in another order")
+
+
+def retarget(weight: Tensor, hessian: Hessian, drift: Tensor, damping: float = 0.1) -> Tensor:
+    """Return the weight that gives on the inputs x what ``weight`` gives on ``y``, as nearly as one can, float32.
+
+    ``hessian`` is that of x, (cols, cols), and ``drift`` (cols, cols) is ``2/n * sum of (y - x) x^T``. The result is
+    ``weight + weight @ drift @ inverse(H)``, H damped as in ``gptq`` but more, since nothing later makes up for what is
+    fitted to few inputs: the ridge regression. Raises ValueError for
+    shapes that do not fit, negative damping and a Hessian that is not positive definite. Source: the normal equations;
+    the idea is Li et al. 2025, GPTAQ, arXiv:2504.02692.
+    """
+    raise NotImplementedError("TODO 4 (stretch, about 4 lines): solve the normal equations")
+
+
+def gptq_model(
+    model: nn.Module,
+    batches: Iterable[Mapping[str, Tensor]],
+    bits: int = 4,
+    group: int = 32,
+    act_order: bool = False,  # noqa: FBT001, FBT002
+) -> dict[str, tuple[Tensor, QParams]]:
+    """Quantize the linear layers of a model, in place, in the order in which they run; return codes and maps by name.
+
+    Each layer is rounded for the inputs that the layers before it, quantized already, give on ``batches``
+    (``model(**batch)``), and aimed at what the float model computes there (``retarget``). Layers that get the same
+    tensor share a Hessian. The weights become what their codes stand for. A layer that never runs and a weight shared
+    with an embedding stay. Costs two partial runs of the model for each different input and batch. Raises ValueError
+    for no batches and for a model without linear layers.
+    """
+    raise NotImplementedError("TODO 5 (stretch, about 40 lines): layer after layer, on what quantized layers give")

@@ -1,0 +1,454 @@
+"""What every implementation of ``quant.hessian`` has to do."""
+
+import copy
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from quant.affine import QParams
+from quant.affine.solution import choose_qparams, dequantize, quantize
+from quant.hessian import Hessian
+
+OURS = pytest.mark.only("starter", "solution")
+SHAPES = [(7, 140, 32), (5, 150, 144), (4, 37, 10), (3, 5, 8), (1, 1, 4), (6, 40, 1)]  # rows, cols, group
+
+
+def inputs(tokens: int, cols: int, seed: int = 0) -> Tensor:
+    """Correlated inputs of different size, as layers have."""
+    generator = torch.Generator().manual_seed(seed)
+    mix = torch.eye(cols) + torch.randn(cols, cols, generator=generator) / cols**0.5
+    x: Tensor = torch.randn(tokens, cols, generator=generator) @ mix
+    return x * torch.rand(cols, generator=generator).add(0.1)
+
+
+def hessian_of(x: Tensor) -> Hessian:
+    return Hessian((2 / len(x) * x.double().T @ x.double()).float(), len(x))
+
+
+def case(rows: int, cols: int, seed: int = 0) -> tuple[Tensor, Hessian]:
+    generator = torch.Generator().manual_seed(seed + 1)
+    return torch.randn(rows, cols, generator=generator), hessian_of(inputs(4 * cols + 8, cols, seed))
+
+
+def damped(hessian: Hessian, damping: float) -> Tensor:
+    h = hessian.matrix.cpu().double()
+    return h + damping * h.diagonal().mean() * torch.eye(len(h)).double()
+
+
+def kept(qparams: QParams) -> tuple[Tensor, Tensor]:
+    return qparams.scale.bfloat16().double(), qparams.zero_point.double()
+
+
+def defined(
+    weight: Tensor, hessian: Hessian, bits: int, group: int, damping: float = 0.01, *, by_size: bool = False
+) -> Tensor:
+    """Round as the definition has it: for every column the inverse of what is left of H, float64 throughout."""
+    w, h = weight.double().clone(), damped(hessian, damping)
+    cols = w.shape[1]
+    order = h.diagonal().argsort(descending=True, stable=True).tolist() if by_size else list(range(cols))
+    maps = {at: kept(choose_qparams(weight[:, at : at + group], bits, False, group)) for at in range(0, cols, group)}
+    done = torch.empty_like(w)
+    for turn, column in enumerate(order):
+        first = column // group * group
+        if not by_size and column == first:
+            maps[first] = kept(choose_qparams(w[:, first : first + group].float(), bits, False, group))
+        scale, zero_point = (part[:, 0] for part in maps[first])
+        code = (torch.round(w[:, column] / scale) + zero_point).clamp(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+        done[:, column] = scale * (code - zero_point)
+        left = order[turn:]
+        inverse = torch.linalg.inv(h[left][:, left])  # optimal brain surgeon: one column fixed, the others free
+        w[:, left] -= torch.outer((w[:, column] - done[:, column]) / inverse[0, 0], inverse[0])
+    return done
+
+
+def nearest(weight: Tensor, bits: int, group: int) -> Tensor:
+    chosen = choose_qparams(weight, bits, False, group)
+    qparams = QParams(chosen.scale.bfloat16().float(), chosen.zero_point, chosen.group, bits)
+    return dequantize(quantize(weight, qparams), qparams)
+
+
+def lost(found: Tensor, weight: Tensor, hessian: Hessian) -> float:
+    change = found.cpu().double() - weight.double()
+    return float(((change @ hessian.matrix.double()) * change).sum())
+
+
+def on(device: str, hessian: Hessian) -> Hessian:
+    return Hessian(hessian.matrix.to(device), hessian.count)
+
+
+def rounded(function: object, device: str, weight: Tensor, hessian: Hessian, *options: float) -> Tensor:
+    assert callable(function)
+    codes, qparams = function(weight.to(device), on(device, hessian), *options)
+    assert codes.dtype == torch.int8, f"codes are {codes.dtype}"
+    assert codes.shape == weight.shape
+    assert codes.min() >= qparams.lowest and codes.max() <= qparams.highest  # noqa: PT018
+    assert torch.equal(qparams.scale, qparams.scale.bfloat16().float()), "scales that bfloat16 does not hold"
+    found: Tensor = dequantize(codes, qparams).cpu()
+    return found
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_the_hessian_is_twice_the_mean_of_outer_products(impl: ModuleType, device: str, dtype: torch.dtype) -> None:
+    x = inputs(50, 9).to(dtype)
+    found = impl.accumulate(None, x.to(device))
+    wanted = 2 / 50 * x.double().T @ x.double()
+    assert found.count == 50
+    assert found.matrix.dtype == torch.float32
+    assert torch.allclose(found.matrix.cpu().double(), wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("cuts", [(50,), (1, 49), (30, 15, 5), (10,) * 5])
+def test_however_the_stream_is_cut_the_hessian_is_one(impl: ModuleType, device: str, cuts: tuple[int, ...]) -> None:
+    x = inputs(50, 9)
+    found: Any = None
+    for part in x.to(device).split(list(cuts)):
+        found = impl.accumulate(found, part)
+    assert found.count == 50, f"50 inputs in batches of {cuts}, counted {found.count}"
+    wanted = hessian_of(x).matrix
+    assert torch.allclose(found.matrix.cpu(), wanted, rtol=1e-4, atol=1e-5), f"batches of {cuts} give another mean"
+
+
+def test_batches_of_sequences_count_tokens(impl: ModuleType, device: str) -> None:
+    x = inputs(60, 6)
+    found = impl.accumulate(None, x.view(3, 20, 6).to(device))
+    assert found.count == 60, f"3 sequences of 20 tokens, counted {found.count}"
+    assert torch.allclose(found.matrix.cpu(), hessian_of(x).matrix, rtol=1e-4, atol=1e-5)
+    turned = impl.accumulate(None, x.T.contiguous().to(device).T)  # the same numbers, not contiguous
+    assert torch.allclose(turned.matrix, found.matrix, rtol=1e-4, atol=1e-5)
+
+
+def test_accumulating_leaves_the_hessian_before_alone(impl: ModuleType, device: str) -> None:
+    first = impl.accumulate(None, inputs(20, 5).to(device))
+    before = first.matrix.clone()
+    impl.accumulate(first, inputs(20, 5, seed=1).to(device))
+    assert torch.equal(first.matrix, before), "the Hessian of the first batch was written to"
+
+
+@pytest.mark.parametrize(("rows", "cols", "group"), SHAPES)
+@pytest.mark.parametrize("bits", [2, 3, 4, 8])
+def test_every_column_moves_those_behind_it(
+    impl: ModuleType, device: str, rows: int, cols: int, group: int, bits: int
+) -> None:
+    weight, hessian = case(rows, cols)
+    found = rounded(impl.gptq, device, weight, hessian, bits, group)
+    wanted = defined(weight, hessian, bits, group)
+    wrong = (~torch.isclose(found.double(), wanted, rtol=1e-5, atol=1e-6)).sum(0).nonzero().flatten().tolist()
+    assert not wrong, (
+        f"{rows} x {cols} in groups of {group}, {bits} bits: column {wrong[0]} is the first of {len(wrong)} "
+        "that are not as the definition rounds them"
+    )
+
+
+@pytest.mark.parametrize(("bits", "group", "at_most"), [(4, 32, 0.75), (3, 16, 0.75), (4, 1 << 20, 0.75)])
+def test_the_output_changes_less_than_with_rounding_to_nearest(
+    impl: ModuleType, device: str, bits: int, group: int, at_most: float
+) -> None:
+    weight, hessian = case(24, 96)
+    found = lost(rounded(impl.gptq, device, weight, hessian, bits, group), weight, hessian)
+    plain = lost(nearest(weight, bits, group), weight, hessian)
+    assert found < at_most * plain, f"squared error of the output {found:.3g}, rounded to nearest {plain:.3g}"
+
+
+def test_inputs_that_are_not_correlated_leave_rounding_to_nearest(impl: ModuleType, device: str) -> None:
+    weight, _ = case(6, 20)
+    hessian = Hessian(torch.diag(torch.arange(1.0, 21.0)), 100)
+    found = rounded(impl.gptq, device, weight, hessian, 4, 8)
+    assert torch.equal(found, nearest(weight, 4, 8)), "nothing can make up for an error here, yet weights moved"
+
+
+def test_a_dead_column_is_rounded_to_nearest_and_moves_nothing(impl: ModuleType, device: str) -> None:
+    weight, _ = case(6, 16)
+    x = inputs(100, 16)
+    x[:, [3, 10]] = 0
+    hessian = hessian_of(x)
+    found = rounded(impl.gptq, device, weight, hessian, 4, 1)  # groups of one column: each has a map of its own
+    alive = [column for column in range(16) if column not in (3, 10)]
+    fewer = Hessian(hessian.matrix[alive][:, alive].contiguous(), 100)
+    alone = rounded(impl.gptq, device, weight[:, alive].contiguous(), fewer, 4, 1)
+    assert torch.equal(found[:, [3, 10]], nearest(weight, 4, 1)[:, [3, 10]]), "columns 3 and 10 had no input"
+    assert torch.equal(found[:, alive], alone), "columns 3 and 10, whose input was always 0, moved others"
+
+
+def test_a_layer_without_input_is_rounded_to_nearest(impl: ModuleType, device: str) -> None:
+    weight, _ = case(4, 12)
+    found = rounded(impl.gptq, device, weight, Hessian(torch.zeros(12, 12), 10), 4, 5)
+    assert torch.equal(found, nearest(weight, 4, 5))
+
+
+def test_more_columns_than_inputs_need_the_damping(impl: ModuleType, device: str) -> None:
+    weight, _ = case(5, 40)
+    hessian = hessian_of(inputs(10, 40))
+    found = rounded(impl.gptq, device, weight, hessian, 4, 8)
+    wanted = defined(weight, hessian, 4, 8)
+    off = (~torch.isclose(found.double(), wanted, rtol=1e-5, atol=1e-6)).float().mean()
+    assert off < 0.02, f"{off:.0%} of the weights are not as the definition has them"
+    assert lost(found, weight, hessian) < 0.2 * lost(nearest(weight, 4, 8), weight, hessian)
+
+
+def test_damping_is_relative_to_the_mean_of_the_diagonal(impl: ModuleType, device: str) -> None:
+    weight, hessian = case(6, 30)
+    larger = Hessian(hessian.matrix * 1024, hessian.count)
+    for damping in (0.01, 1.0):
+        a, b = (rounded(impl.gptq, device, weight, each, 3, 8, damping) for each in (hessian, larger))
+        assert torch.equal(a, b), f"inputs 32 times larger, damping {damping}: other codes"
+        assert torch.allclose(a.double(), defined(weight, hessian, 3, 8, damping), rtol=1e-5, atol=1e-6)
+
+
+def test_rounding_leaves_weight_and_hessian_alone(impl: ModuleType, device: str) -> None:
+    weight, hessian = case(4, 20)
+    before = weight.clone(), hessian.matrix.clone()
+    rounded(impl.gptq, device, weight, hessian, 4, 8)
+    assert torch.equal(weight, before[0])
+    assert torch.equal(hessian.matrix, before[1])
+
+
+@given(seed=st.integers(0, 1000), rows=st.integers(1, 6), cols=st.integers(1, 24), group=st.integers(1, 30))
+def test_every_code_has_a_map_and_lies_in_range(
+    impl: ModuleType, device: str, seed: int, rows: int, cols: int, group: int
+) -> None:
+    weight, hessian = case(rows, cols, seed)
+    found = rounded(impl.gptq, device, weight, hessian, 4, group)
+    assert bool(found.isfinite().all())
+
+
+@OURS
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_weights(impl: ModuleType, device: str, dtype: torch.dtype) -> None:
+    weight, hessian = case(6, 40)
+    found = rounded(impl.gptq, device, weight.to(dtype), hessian, 4, 8)
+    wanted = rounded(impl.gptq, device, weight.to(dtype).float(), hessian, 4, 8)
+    assert torch.equal(found, wanted)
+
+
+@OURS
+@pytest.mark.parametrize(
+    ("weight", "matrix", "options", "error", "words"),
+    [
+        (torch.ones(2, 4), torch.eye(4), (1, 4), ValueError, "bits is 1"),
+        (torch.ones(2, 4), torch.eye(4), (9, 4), ValueError, "bits is 9"),
+        (torch.ones(2, 4), torch.eye(4), (4, 0), ValueError, "granularity is 0"),
+        (torch.ones(2, 4), torch.eye(4), (4, 4, -0.1), ValueError, "damping is -0.1"),
+        (torch.ones(2, 4), torch.eye(4), (4, 4, float("nan")), ValueError, "damping is nan"),
+        (torch.ones(2, 4), torch.eye(3), (4, 4), ValueError, "the Hessian has shape"),
+        (torch.ones(4), torch.eye(4), (4, 4), ValueError, "x has shape"),
+        (torch.ones(0, 4), torch.eye(4), (4, 4), ValueError, "x has shape"),
+        (torch.full((2, 4), float("nan")), torch.eye(4), (4, 4), ValueError, "NaN or inf"),
+        (torch.ones(2, 4), torch.full((4, 4), float("nan")), (4, 4), ValueError, "not positive definite"),
+        (torch.ones(2, 4), torch.ones(4, 4), (4, 4, 0.0), ValueError, "not positive definite"),
+        (torch.ones(2, 4, dtype=torch.int8), torch.eye(4), (4, 4), TypeError, "x is torch.int8"),
+    ],
+)
+def test_what_cannot_be_rounded_is_refused(
+    impl: ModuleType,
+    device: str,
+    weight: Tensor,
+    matrix: Tensor,
+    options: tuple[float, ...],
+    error: type[Exception],
+    words: str,
+) -> None:
+    with pytest.raises(error, match=words):
+        impl.gptq(weight.to(device), Hessian(matrix.to(device), 10), *options)
+
+
+@OURS
+def test_what_cannot_be_accumulated_is_refused(impl: ModuleType, device: str) -> None:
+    first = impl.accumulate(None, torch.ones(3, 4, device=device))
+    for x in (torch.ones(0, 4), torch.ones(3, 5), torch.ones(())):
+        with pytest.raises(ValueError, match="x has shape"):
+            impl.accumulate(first, x.to(device))
+    for value in ("nan", "inf", "1e30"):
+        with pytest.raises(ValueError, match="NaN or inf"):
+            impl.accumulate(first, torch.full((3, 4), float(value), device=device))
+    with pytest.raises(TypeError, match="int64"):
+        impl.accumulate(first, torch.ones(3, 4, dtype=torch.int64, device=device))
+
+
+@pytest.mark.stretch
+@pytest.mark.parametrize(("rows", "cols", "group"), SHAPES)
+def test_large_inputs_go_first(impl: ModuleType, device: str, rows: int, cols: int, group: int) -> None:
+    weight, hessian = case(rows, cols)
+    found = rounded(impl.gptq_act_order, device, weight, hessian, 3, group)
+    wanted = defined(weight, hessian, 3, group, by_size=True)
+    wrong = int((~torch.isclose(found.double(), wanted, rtol=1e-5, atol=1e-6)).sum())
+    assert not wrong, f"{rows} x {cols} in groups of {group}: {wrong} weights are not as the definition has them"
+
+
+@pytest.mark.stretch
+def test_the_order_helps_where_inputs_differ_in_size(impl: ModuleType, device: str) -> None:
+    weight, hessian = case(24, 96)
+    size = torch.logspace(-1, 1, 96)  # the largest last, where nothing is left to make up for them
+    hessian = Hessian(hessian.matrix * size * size[:, None], hessian.count)
+    as_they_stand, by_size = (
+        lost(rounded(each, device, weight, hessian, 3, 32), weight, hessian)
+        for each in (impl.gptq, impl.gptq_act_order)
+    )
+    assert by_size < 0.7 * as_they_stand, f"squared error {by_size:.3g} with the order, {as_they_stand:.3g} without"
+
+
+@pytest.mark.stretch
+def test_the_target_is_the_least_squares_solution(impl: ModuleType, device: str) -> None:
+    weight, _ = case(5, 12)
+    x = inputs(200, 12)
+    y = x + 0.3 * inputs(200, 12, seed=3)
+    drift = (2 / 200 * (y - x).double().T @ x.double()).float()
+    found = impl.retarget(weight.to(device), on(device, hessian_of(x)), drift.to(device), 0.0)
+    wanted = torch.linalg.lstsq(x.double(), y.double() @ weight.double().T).solution.T
+    assert found.dtype == torch.float32
+    assert torch.allclose(found.cpu().double(), wanted, rtol=1e-3, atol=1e-4)
+    same = impl.retarget(weight.to(device), on(device, hessian_of(x)), torch.zeros(12, 12, device=device))
+    assert torch.equal(same.cpu(), weight), "nothing has drifted, yet the weight moved"
+
+
+@pytest.mark.stretch
+@OURS
+def test_a_drift_of_another_shape_is_refused(impl: ModuleType, device: str) -> None:
+    weight, hessian = case(3, 4)
+    with pytest.raises(ValueError, match=r"drift has shape \(4, 3\)"):
+        impl.retarget(weight.to(device), on(device, hessian), torch.zeros(4, 3, device=device))
+    with pytest.raises(ValueError, match="damping is -1"):
+        impl.retarget(weight.to(device), on(device, hessian), torch.zeros(4, 4, device=device), -1)
+
+
+class Small(nn.Module):
+    """Attention-like: three layers read one tensor, one runs twice, the head is tied, one never runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(30, 24)
+        self.q, self.k, self.v = (nn.Linear(24, 24) for _ in range(3))
+        self.twice = nn.Linear(24, 24)
+        self.drop = nn.Dropout(0.2)
+        self.last = nn.Linear(24, 16)
+        self.never = nn.Linear(24, 24)
+        self.head = nn.Linear(24, 30, bias=False)
+        self.head.weight = self.embed.weight
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.embed(ids)
+        x = x + torch.tanh(self.q(x)) * self.k(x) + self.v(x)
+        x = torch.tanh(self.twice(self.drop(x)))
+        y: Tensor = self.last(torch.relu(self.twice(x)))
+        return torch.cat([y, self.head(x)], -1)
+
+
+def small(device: str) -> tuple[nn.Module, list[dict[str, Tensor]]]:
+    torch.manual_seed(0)
+    model = Small().to(device).eval()
+    return model, [{"ids": torch.randint(30, (8, 16), device=device)} for _ in range(3)]
+
+
+NAMES = ["q", "k", "v", "twice", "last"]
+
+
+@pytest.mark.stretch
+@pytest.mark.parametrize("act_order", [False, True])
+def test_a_model_is_rounded_layer_after_layer(impl: ModuleType, device: str, act_order: bool) -> None:
+    model, batches = small(device)
+    original = copy.deepcopy(model)
+    found = impl.gptq_model(model, batches, 4, 8, act_order)
+    assert list(found) == NAMES, f"layers in the order in which they run: {list(found)}"
+    for name, (codes, qparams) in found.items():
+        weight = model.get_parameter(f"{name}.weight")
+        assert torch.equal(weight, dequantize(codes, qparams)), f"{name}: the weight is not what its codes stand for"
+    for name in ("never", "head"):
+        wanted = original.get_parameter(f"{name}.weight")
+        assert torch.equal(model.get_parameter(f"{name}.weight"), wanted), f"{name} was changed"
+
+
+@pytest.mark.stretch
+def test_later_layers_make_up_for_earlier_ones(impl: ModuleType, device: str) -> None:
+    """On inputs of a quantized model, aimed at the float model's outputs: repeated here for one layer by hand."""
+    model, batches = small(device)
+    original, seen = copy.deepcopy(model), copy.deepcopy(model)
+    found = impl.gptq_model(model, batches, 3, 8)
+    for name in ("q", "k", "v"):
+        seen.get_parameter(f"{name}.weight").data = dequantize(*found[name])
+    grown: dict[str, list[Tensor]] = {"x": [], "y": []}
+    for key, each in (("x", seen), ("y", original)):
+        # Its own output is the second input of ``twice``: the float layer's while it is not yet rounded.
+        hook = each.get_submodule("twice").register_forward_pre_hook(
+            lambda _, args, key=key: grown[key].append(args[0].flatten(0, -2))
+        )
+        with torch.no_grad():
+            for batch in batches:
+                each(**batch)
+        hook.remove()
+    x, y = (torch.cat(grown[key]).cpu() for key in ("x", "y"))
+    drift = (2 / len(x) * (y - x).double().T @ x.double()).float()
+    weight = original.get_parameter("twice.weight").detach().cpu()
+    aim = impl.retarget(weight, hessian_of(x), drift)
+    wanted = dequantize(*impl.gptq(aim, hessian_of(x), 3, 8))
+    got = dequantize(*found["twice"]).cpu()
+    off = (~torch.isclose(got, wanted, rtol=1e-3, atol=1e-3)).float().mean()
+    assert off < 0.05, f"{off:.0%} of the weights of the second stage are not for the inputs that it gets"
+
+
+@pytest.mark.stretch
+def test_the_whole_model_is_nearer_than_rounded_to_nearest(impl: ModuleType, device: str) -> None:
+    model, batches = small(device)
+    plain = copy.deepcopy(model)
+    judged = torch.randint(30, (32, 16), device=device)
+    with torch.no_grad():
+        wanted = model(judged)
+        for name in NAMES:
+            plain.get_parameter(f"{name}.weight").data = nearest(plain.get_parameter(f"{name}.weight").data, 3, 8)
+        impl.gptq_model(model, batches, 3, 8)
+        ours, theirs = (float((each(judged) - wanted)[..., :16].square().mean()) for each in (model, plain))
+    assert ours < 0.6 * theirs, f"mean squared error on other text {ours:.3g}, rounded to nearest {theirs:.3g}"
+
+
+@pytest.mark.stretch
+def test_a_model_keeps_its_modes_and_has_no_hooks_left(impl: ModuleType, device: str) -> None:
+    model, batches = small(device)
+    wanted = impl.gptq_model(copy.deepcopy(model), batches, 4, 8)
+    model.train()
+    model.get_submodule("last").eval()
+    found = impl.gptq_model(model, batches, 4, 8)
+    assert model.training
+    assert not model.get_submodule("last").training
+    assert all(torch.equal(found[name][0], codes) for name, (codes, _) in wanted.items()), "dropout was on"
+    left = [name for name, module in model.named_modules() if module._forward_pre_hooks]  # noqa: SLF001
+    assert not left, f"the hooks of {left} are still there"
+
+
+@pytest.mark.stretch
+@OURS
+def test_a_model_that_cannot_be_rounded_is_refused(impl: ModuleType, device: str) -> None:
+    model, batches = small(device)
+    with pytest.raises(ValueError, match="no batches"):
+        impl.gptq_model(model, [])
+    with pytest.raises(ValueError, match="no linear layer"):
+        impl.gptq_model(nn.Sequential(nn.ReLU()), [{"input": torch.ones(1, 3)}])
+    with pytest.raises(ValueError, match="bits is 1"):
+        impl.gptq_model(model, batches, 1)
+
+
+@pytest.mark.stretch
+@pytest.mark.slow
+@pytest.mark.parametrize(("bits", "act_order"), [(4, False), (3, True)])
+def test_tinylm_stays_nearer_to_float32(impl: ModuleType, device: str, bits: int, act_order: bool) -> None:
+    from models import corpus, load  # noqa: PLC0415
+    from models.train import encode  # noqa: PLC0415
+
+    loaded = load("tinylm", device=device)
+    texts = encode(loaded.tokenizer, corpus("train")), encode(loaded.tokenizer, corpus("heldout"))
+    calibration, judged = (text[: len(text) // 512 * 512].view(-1, 512).to(device) for text in texts)
+    some = calibration[torch.linspace(0, len(calibration) - 1, 16).long()]
+    plain, ours = (copy.deepcopy(loaded.model) for _ in range(2))
+    for name in impl.gptq_model(ours, [{"input_ids": part} for part in some.split(4)], bits, 32, act_order):
+        weight = plain.get_parameter(f"{name}.weight")
+        weight.data = nearest(weight.data, bits, 32)
+    sums = [0.0, 0.0]
+    with torch.inference_mode():
+        for ids in judged[::12].split(4):
+            wanted = loaded.model(input_ids=ids).logits.log_softmax(-1)
+            for at, each in enumerate((ours, plain)):
+                found = each(input_ids=ids).logits.log_softmax(-1)
+                sums[at] += float(nn.functional.kl_div(found, wanted, log_target=True, reduction="sum"))
+    assert sums[0] < 0.65 * sums[1], f"{bits} bits: the divergence is {sums[0] / sums[1]:.2f} of plain rounding's"
