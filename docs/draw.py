@@ -22,15 +22,16 @@ IMAGES = DOCS / "img"
 INK, SOFT, BLUE, ORANGE, GREEN = "#1f2933", "#7b8794", "#2b6cb0", "#c05621", "#2f855a"
 
 
-def rounds() -> dict[str, list[tuple[str, list[tuple[int, str]]]]]:
-    """Read the rounds of each structure from the interviews page: name and the minutes of its parts."""
-    found: dict[str, list[tuple[str, list[tuple[int, str]]]]] = {}
+def rounds() -> dict[str, list[tuple[str, list[tuple[int, bool]]]]]:
+    """Read the rounds of each structure from the interviews page: name, minutes of its parts, which are yours."""
+    found: dict[str, list[tuple[str, list[tuple[int, bool]]]]] = {}
     text = (DOCS / "interviews.md").read_text("utf-8")
     for structure in re.split(r"^## ", text, flags=re.MULTILINE)[1:]:
         title = structure.splitlines()[0]
         for part in re.split(r"^### ", structure, flags=re.MULTILINE)[1:]:
             name = part.splitlines()[0]
-            steps = [(int(number), what) for number, what in re.findall(r"^\| (\d+) \| ([^|]+) \|", part, re.MULTILINE)]
+            rows = re.findall(r"^\| (\d+) \| ([^|]+) \|", part, re.MULTILINE)
+            steps = [(int(number), what.strip() == "your questions") for number, what in rows]
             found.setdefault(title, []).append((name, steps))
     return found
 
@@ -79,8 +80,8 @@ def _interviews(axes: "Axes") -> None:
         row += 0.3
         for name, minutes in parts:
             at = 0
-            for index, (length, what) in enumerate(minutes):
-                shade = (BLUE, "#4a86c5")[index % 2] if what.strip() != "your questions" else SOFT
+            for index, (length, yours) in enumerate(minutes):
+                shade = SOFT if yours else (BLUE, "#4a86c5")[index % 2]
                 axes.barh(row, length, left=at, height=0.62, color=shade, edgecolor="white", linewidth=1.2)
                 axes.text(at + length / 2, row, str(length), ha="center", va="center", color="white", fontsize=8)
                 at += length

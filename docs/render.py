@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from docs import numbers
-from docs.repository import DOCS, PACKAGES, coming, exercises, exists, machine, read_toml, results
+from docs.repository import DOCS, PACKAGES, ROOT, coming, exercises, exists, machine, read_toml, results
 
 SLOT = re.compile(r"<!--= (.+?) -->(.*?)<!--/-->", re.DOTALL)
+DESIGN = re.compile(r"\[([^\]]*)\]\(\.\./(system_design/question_\w+\.md)\)")
 TO_COME = "*(to come)*"
 VALUES: dict[str, Callable[..., str]] = {}
 
@@ -43,6 +44,12 @@ def ref(name: str) -> str:
 def refs(*names: str) -> str:
     """Link or mark several exercises."""
     return ", ".join(ref(name) for name in names)
+
+
+@value
+def design(name: str, words: str) -> str:
+    """Link a design question by its page's name."""
+    return f"[{words}](../system_design/{name}.md)"
 
 
 @value
@@ -219,6 +226,7 @@ def render(text: str, page: str = "") -> str:
         except (KeyError, TypeError, ValueError, OSError) as error:
             msg = f"{page}: cannot fill <!--= {match[1]} -->: {type(error).__name__}: {error}"
             raise ValueError(msg) from error
+        result = DESIGN.sub(lambda link: link[0] if (ROOT / link[2]).exists() else f"{link[1]} {TO_COME}", result)
         result = f"\n\n{result}\n\n" if "\n" in result else result
         return f"<!--= {match[1]} -->{result}<!--/-->"
 
