@@ -63,7 +63,7 @@ def t_tail(
     width = 1 / np.maximum(shift, 1)
     turn = np.where(shift > 1, np.log(np.maximum(shift, 1) / np.maximum(t, 1 / HELD)), s)
     stretch = np.hypot(width, s - turn)
-    step = np.minimum(0.5 / (np.sqrt(-bend) * stretch), 0.1 / np.maximum(1, np.maximum(stretch, np.abs(turn))))
+    step = np.minimum(0.35 / (np.sqrt(-bend) * stretch), 0.06 / np.maximum(1, np.maximum(stretch, np.abs(turn))))
     start = np.arcsinh((s - turn) / width)
 
     sums = np.zeros((len(x), 2))

@@ -118,8 +118,9 @@ def chi2_tail(x: Real, upper: bool, log: bool, df: Real) -> Real:  # noqa: FBT00
     if isinstance(x, float | int) and df == 1 and x > 0:
         high = 0.5 * min(float(x), LARGEST)
         root = math.sqrt(high)
-        if not upper and root < 1:
-            return math.log(math.erf(root)) if log else math.erf(root)
+        if root < 1 and (log or not upper):
+            p = math.erf(root)
+            return (math.log1p(-p) if upper else math.log(p)) if log else p
         return _finish(Side(upper=True, high=high, low=0.0, ratio=_erfcx(root), density=0.0), upper, log)
     _refuse_shape("df", df)
     return _evaluate(_gamma, upper, log, _half(x), (0.0, math.inf), _half(df))
@@ -485,7 +486,9 @@ def _gamma_exponent(sign: float, a: Real, x: Real) -> tuple[Fall, Rough, Real]:
         grown = np.expm1(sign * v)
         return slope * v + x * (grown - sign * v), slope + sign * x * grown
 
-    square = (np.sqrt(slope * slope + 2 * FALL * x) - slope) / x  # right were it a parabola; it is steeper to the right
+    square = (
+        2 * FALL / (np.sqrt(slope * slope + 2 * FALL * x) + slope)
+    )  # right were it a parabola; it is steeper to the right
     return fall, rough, np.minimum(square, np.log1p(2 * FALL / x)) if sign > 0 else square
 
 
@@ -551,7 +554,7 @@ def _beta_exponent(n: Real, x: Real, y: Real, slope: Real) -> tuple[Fall, Rough,
             slope + n * (1 - small) * sign * grown / (1 + grown),
         )
 
-    return fall, rough, np.sqrt(2 * FALL / (n * x * y))
+    return fall, rough, np.minimum(np.sqrt(2 * FALL / (n * x * y)), FALL / np.maximum(slope, TINIEST))
 
 
 def _integral(fall: Fall, rough: Rough, stop: Real) -> Real:

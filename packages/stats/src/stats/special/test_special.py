@@ -225,6 +225,23 @@ def test_quantiles_of_certainty_are_the_ends(impl: ModuleType) -> None:
 
 
 @pytest.mark.stretch
+def test_quantiles_from_far_away(impl: ModuleType) -> None:
+    # 1e-254 of F lies 254 / 43.5 powers of ten down: Newton's first step goes much too far.
+    for p in (1e-254, 1e-30):
+        x = impl.f_quantile(p, False, 87.0, 27.0)
+        assert_near(f"f.cdf(f.ppf({p}, 87, 27)) at {x}", impl.f_tail(x, False, False, 87.0, 27.0), p, 1e-10)
+
+
+@pytest.mark.stretch
+@pytest.mark.known("peer_scipy", reason="takes the logarithm of what 1 - cdf rounds")
+def test_logarithms_near_one_keep_their_digits(impl: ModuleType) -> None:
+    # Of one degree of freedom: the lower tail of a small x is sqrt(2 x / pi) less a share of x / 6.
+    x = 1e-9
+    lower = math.sqrt(2 * x / math.pi) * (1 - x / 6)
+    assert impl.chi2_tail(x, True, True, 1.0) == pytest.approx(math.log1p(-lower), rel=1e-14)
+
+
+@pytest.mark.stretch
 @pytest.mark.parametrize(("n", "p"), [(1, Fraction(1, 2)), (10, Fraction(1, 8)), (31, Fraction(7, 8))])
 def test_binomial_tails_are_sums(impl: ModuleType, n: int, p: Fraction) -> None:
     terms = [math.comb(n, k) * p**k * (1 - p) ** (n - k) for k in range(n + 1)]
