@@ -486,9 +486,8 @@ def _gamma_exponent(sign: float, a: Real, x: Real) -> tuple[Fall, Rough, Real]:
         grown = np.expm1(sign * v)
         return slope * v + x * (grown - sign * v), slope + sign * x * grown
 
-    square = (
-        2 * FALL / (np.sqrt(slope * slope + 2 * FALL * x) + slope)
-    )  # right were it a parabola; it is steeper to the right
+    # Right were it a parabola; it is steeper to the right.
+    square = 2 * FALL / (np.sqrt(slope * slope + 2 * FALL * x) + slope)
     return fall, rough, np.minimum(square, np.log1p(2 * FALL / x)) if sign > 0 else square
 
 

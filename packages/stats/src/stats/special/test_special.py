@@ -233,7 +233,6 @@ def test_quantiles_from_far_away(impl: ModuleType) -> None:
 
 
 @pytest.mark.stretch
-@pytest.mark.known("peer_scipy", reason="takes the logarithm of what 1 - cdf rounds")
 def test_logarithms_near_one_keep_their_digits(impl: ModuleType) -> None:
     # Of one degree of freedom: the lower tail of a small x is sqrt(2 x / pi) less a share of x / 6.
     x = 1e-9
