@@ -5,20 +5,21 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from kvcache import _native
-from kvcache.paging import _kernel
+from kvcache import _attend, _native
+from kvcache.attention.solution import attend_grouped
 from kvcache.paging.solution import PagedCache, paged_attention
 
-needs_compiler = pytest.mark.skipif(_native.library("kvcache.paging", "_paged") is None, reason="no C compiler")
+needs_compiler = pytest.mark.skipif(_native.library("kvcache", "_attend") is None, reason="no C compiler")
 
 
 @pytest.fixture
 def without_kernels(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Have no compiler, whatever was loaded before."""
     monkeypatch.setenv("KVCACHE_NATIVE", "0")
-    cached = (_native.library, _kernel._functions)  # noqa: SLF001
+    cached = (_native.library, _attend._functions)  # noqa: SLF001
     for function in cached:
         function.cache_clear()
     yield
@@ -68,7 +69,7 @@ def test_the_kernel_gives_the_numbers_of_float64(
     k, v = normal(2, 3, length, dim, seed=1, dtype=dtype), normal(2, 3, length, dim, seed=2, dtype=dtype)
     q = normal(2, 3 * group, q_len, dim, dtype=dtype)
     keys, values = (pools_of(t, tables, 2 * blocks, size) for t in (k, v))
-    out = _kernel.attend(q, keys, values, tables, torch.full((2,), length), length, window)
+    out = _attend.attend(q, keys, values, tables, torch.full((2,), length), length, window)
     assert out.dtype == dtype
     off = (out.double() - expected(q, k, v, window)).abs().max().item()
     # Averages of numbers around 1: float32 sums in double the rounding of one, bfloat16 rounds its result to 2**-8.
@@ -86,7 +87,7 @@ def test_a_row_is_the_same_bits_in_any_company(window: int) -> None:
         tables = torch.randperm(2 * blocks, generator=torch.Generator().manual_seed(seed)).view(2, blocks)
         keys, values = (pools_of(t, tables, 2 * blocks, size) for t in (k, v))
         asked = q[:, :, upto - q_len : upto]
-        return _kernel.attend(asked, keys, values, tables, lengths - 50 + upto, upto, window)
+        return _attend.attend(asked, keys, values, tables, lengths - 50 + upto, upto, window)
 
     whole = attend(50, 50)
     for size, q_len, upto in ((50, 1, 50), (1, 50, 50), (4, 17, 50), (16, 5, 23), (7, 3, 3), (16, 1, 37)):
@@ -94,20 +95,34 @@ def test_a_row_is_the_same_bits_in_any_company(window: int) -> None:
         same = torch.equal(found, whole[:, :, upto - q_len : upto])
         assert same, f"blocks of {size}, {q_len} queries up to position {upto}: other bits than all at once"
     keys, values = (t[1:].transpose(0, 1) for t in (k, v))
-    alone = _kernel.attend(q[1:], keys, values, torch.tensor([[0]]), lengths[1:], 50, window)
+    alone = _attend.attend(q[1:], keys, values, torch.tensor([[0]]), lengths[1:], 50, window)
     assert torch.equal(alone, whole[1:]), "a request alone, its keys in one piece: other bits than beside another"
+
+
+@needs_compiler
+@pytest.mark.parametrize(("dtype", "limit"), [(torch.float32, 2e-6), (torch.bfloat16, 1e-2)])
+@pytest.mark.parametrize("window", [None, 5])
+@pytest.mark.parametrize(("q_len", "kv_len"), [(1, 90), (7, 33), (40, 40)])
+def test_grouped_attention_is_the_kernel(
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, limit: float, window: int | None, q_len: int, kv_len: int
+) -> None:
+    q, k, v = (normal(2, h, n, 32, seed=h + n, dtype=dtype) for h, n in ((6, q_len), (2, kv_len), (2, kv_len)))
+    monkeypatch.delattr(F, "scaled_dot_product_attention")
+    found = attend_grouped(q, k, v, window)
+    assert found.dtype == dtype
+    assert (found.double() - expected(q, k, v, window or 0)).abs().max() <= limit
 
 
 @needs_compiler
 def test_large_scores_and_long_contexts_stay_exact() -> None:
     k, v, q = normal(1, 1, 3000, 16, seed=1) * 30, normal(1, 1, 3000, 16, seed=2), normal(1, 1, 1, 16) * 30
-    found = _kernel.attend(q, k.transpose(0, 1), v.transpose(0, 1), torch.tensor([[0]]), torch.tensor([3000]), 3000)
+    found = _attend.attend(q, k.transpose(0, 1), v.transpose(0, 1), torch.tensor([[0]]), torch.tensor([3000]), 3000)
     off = (found.double() - expected(q, k, v, 0)).abs().max().item()
     assert off <= 2e-3, f"scores in the thousands: off by {off:.2g}"  # float32 scores around 3000 are exact to 1e-4
 
 
 def test_without_a_compiler_torch_does_it(without_kernels: None) -> None:
-    assert _native.library("kvcache.paging", "_paged") is None
+    assert _native.library("kvcache", "_attend") is None
     k, v, q = normal(1, 2, 40, 16, seed=1), normal(1, 2, 40, 16, seed=2), normal(1, 4, 16)
     tables = torch.randperm(10, generator=torch.Generator().manual_seed(5))[None]
     keys, values = (pools_of(t, tables, 10, 4) for t in (k, v))
@@ -122,9 +137,9 @@ def test_without_a_compiler_torch_does_it(without_kernels: None) -> None:
 def test_a_broken_compiler_is_no_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
     monkeypatch.setenv("CC", "false")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert _native.library.__wrapped__("kvcache.paging", "_paged") is None
+    assert _native.library.__wrapped__("kvcache", "_attend") is None
     monkeypatch.setenv("CC", "no-such-compiler")
-    assert _native.library.__wrapped__("kvcache.paging", "_paged") is None
+    assert _native.library.__wrapped__("kvcache", "_attend") is None
 
 
 @needs_compiler

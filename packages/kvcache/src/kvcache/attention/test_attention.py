@@ -125,6 +125,14 @@ def test_it_is_the_formula(impl: ModuleType, device: str, way: str, q_len: int, 
 
 
 @WAY
+@pytest.mark.parametrize("window", [None, 40])
+def test_a_long_prompt_is_the_formula(impl: ModuleType, device: str, way: str, window: int | None) -> None:
+    given_ = qkv(150, 170, 2, 1, batch=1, head_dim=16, device=device)
+    found = getattr(impl, way)(*given_, window)
+    assert_close(found, expected(*given_, window), torch.float32, f"150 queries, 170 keys, {window=}")
+
+
+@WAY
 def test_a_query_without_keys_gets_zeros(impl: ModuleType, device: str, way: str) -> None:
     if impl.__name__.endswith("peer_transformers") and way == "attend":
         pytest.skip("the additive mask of the eager path has no empty row")

@@ -7,9 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kvcache import _attend
 from kvcache.caches import Pages, View
 from kvcache.caches.solution import refuse_crop, refuse_rows, refuse_sizes, refuse_update
-from kvcache.paging import UNUSED, _kernel
+from kvcache.paging import UNUSED
 
 
 class BlockPool:
@@ -96,8 +97,8 @@ def paged_attention(q: Tensor, k_pool: Tensor, v_pool: Tensor, block_tables: Ten
     arXiv:2309.06180, section 4.1.
     """
     _refuse_misfit(q, k_pool, v_pool, block_tables, lengths)
-    if _kernel.suits(k_pool, v_pool):
-        return _kernel.attend(q[:, :, None], k_pool, v_pool, block_tables, lengths, int(lengths.max()))[:, :, 0]
+    if _attend.suits(k_pool, v_pool):
+        return _attend.attend(q[:, :, None], k_pool, v_pool, block_tables, lengths, int(lengths.max()))[:, :, 0]
     (kv_heads, blocks, size, head_dim), out = k_pool.shape, torch.zeros_like(q)
     heads = torch.arange(kv_heads, device=q.device)[:, None] * blocks
     for row, length in enumerate(lengths.tolist()):
@@ -183,10 +184,10 @@ class PagedCache:
 
         Returns the shape of ``q``, or None where the native kernel does not take this pool.
         """
-        if not _kernel.suits(self.keys[layer], self.values[layer]):
+        if not _attend.suits(self.keys[layer], self.values[layer]):
             return None
         tables, lengths, _ = self._lay_out()
-        return _kernel.attend(q, self.keys[layer], self.values[layer], tables, lengths, self._lengths[layer])
+        return _attend.attend(q, self.keys[layer], self.values[layer], tables, lengths, self._lengths[layer])
 
     def crop(self, length: int) -> None:
         """Forget everything from position ``length`` on and release its blocks."""

@@ -1,4 +1,4 @@
-"""The native kernel's door: who may pass, and how tensors become pointers."""
+"""The native attention's door: who may pass, and how tensors become pointers."""
 
 import ctypes
 from functools import cache
@@ -13,11 +13,11 @@ LANES, BAND = 16, 24  # at most so many numbers in a vector; rows that share a s
 
 
 class _Shape(ctypes.Structure):
-    """As in ``_paged.c``."""
+    """As in ``_attend.c``."""
 
     _fields_ = (
         *((name, ctypes.c_long) for name in ("batch", "kv_heads", "group", "q_len", "dim", "block", "most")),
-        *((name, ctypes.c_long) for name in ("head_stride", "block_stride", "window", "width")),
+        *((name, ctypes.c_long) for name in ("head_stride", "block_stride", "window", "width", "rows")),
         ("scale", ctypes.c_float),
     )
 
@@ -25,7 +25,7 @@ class _Shape(ctypes.Structure):
 @cache
 def _functions() -> dict[torch.dtype, Any]:
     """Return the kernel for each dtype of the pools; none where it cannot be built."""
-    library = _native.library("kvcache.paging", "_paged")
+    library = _native.library("kvcache", "_attend")
     if library is None:
         return {}
     found = {torch.float32: library.attend_f32, torch.bfloat16: library.attend_bf16}
@@ -60,10 +60,21 @@ def attend(
     kv_heads, _, block, _ = k_pool.shape
     width, threads = longest + 2 * LANES, torch.get_num_threads()
     sizes = batch, kv_heads, heads // kv_heads, q_len, dim, block, block_tables.shape[1]
-    shape = _Shape(*sizes, k_pool.stride(0), k_pool.stride(1), window, width, dim**-0.5)
+    rows = min(BAND, heads // kv_heads * q_len)
+    shape = _Shape(*sizes, k_pool.stride(0), k_pool.stride(1), window, width, rows, dim**-0.5)
     queries = q.float().contiguous()
-    out, scratch = torch.empty_like(queries), torch.empty(threads, BAND * (width + dim) + dim * LANES)
+    out, scratch = torch.empty_like(queries), torch.empty(threads, rows * (width + dim) + dim * LANES)
     tensors = queries, k_pool, v_pool, block_tables.contiguous(), lengths.contiguous(), out, scratch
     # The list keeps the tensors alive until the kernel is done with their memory.
     _functions()[k_pool.dtype](*[t.data_ptr() for t in tensors], ctypes.byref(shape), threads)
     return out.to(q.dtype)
+
+
+def attend_together(q: Tensor, k: Tensor, v: Tensor, window: int = 0) -> Tensor:
+    """Attend from the last q_len positions to keys in one piece, nothing checked; ``suits`` takes them transposed.
+
+    ``q`` is (batch, heads, q_len, head_dim), ``k`` and ``v`` (batch, kv_heads, kv_len, head_dim).
+    """
+    batch, _, kv_len, _ = k.shape
+    tables, lengths = torch.arange(batch)[:, None], torch.full((batch,), kv_len)  # a row is one block
+    return attend(q, k.transpose(0, 1), v.transpose(0, 1), tables, lengths, kv_len, window)
