@@ -55,9 +55,9 @@ class Weight:
 
     def product(self, x: Tensor, bias: Tensor | None) -> Tensor:
         """Multiply (rows, in) float32 by the weight and add the bias; (rows, out) float32."""
-        rows, x = len(x), x.contiguous()
+        rows, x = x.shape[0], x.contiguous()
+        y = x.new_empty(rows, self.outputs)
         offset = None if bias is None else bias.float().contiguous()
-        y = torch.empty(rows, self.outputs, dtype=torch.float32, device="cpu")
         where = None if offset is None else offset.data_ptr()
         if self._kernel(self._address, x.data_ptr(), where, y.data_ptr(), rows, torch.get_num_threads()):
             msg = f"no memory for the codes of {tuple(x.shape)} activations"

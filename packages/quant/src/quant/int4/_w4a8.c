@@ -147,6 +147,7 @@ INLINE void tile(int rows, const Layer *l, const int8_t *q, const float *sums, c
 
 // `x` is (rows, inputs), `y` (rows, outputs), `bias` may be NULL. Returns 0, or 1 where there is no memory for the codes.
 int w4a8(const Layer *l, const float *x, const float *bias, float *y, long rows, int threads) {
+    if (rows < 1) return 0;
     const long inputs = l->inputs, groups = inputs / GROUP, each = groups + 1;
     float *sums = malloc((size_t)rows * (sizeof(float) * (size_t)each + (size_t)inputs));
     if (!sums) return 1;
@@ -156,7 +157,7 @@ int w4a8(const Layer *l, const float *x, const float *bias, float *y, long rows,
     {
 #pragma omp for
         for (long m = 0; m < rows; m++) step[m] = quantize(x + m * inputs, q + m * inputs, sums + m * groups, inputs);
-#pragma omp for
+#pragma omp for nowait
         for (long n = 0; n < l->outputs; n += OUTPUTS) {
             long m = 0;
 #define TILE(ROWS) tile(ROWS, l, q + m * inputs, sums + m * groups, step + m, bias, n, y + m * l->outputs)

@@ -16,7 +16,7 @@ from quant.affine import QParams
 from quant.affine.solution import choose_qparams, dequantize, quantize
 from quant.int4 import _native
 from quant.int8 import _kernels as int8
-from quant.int8.solution import float_weight
+from quant.int8.solution import float_weight, like, rows_of
 from quant.packing.solution import pack, unpack
 
 FEW = 8  # rows up to which reading the weights is most of the work
@@ -80,26 +80,20 @@ class Int4Linear(nn.Module):
 
         Raises ValueError where the last dimension is not ``in_features``, TypeError for integers.
         """
-        if not x.is_floating_point():
-            msg = f"x is {x.dtype}, must be floating point"
-            raise TypeError(msg)
-        if not x.ndim or x.shape[-1] != self.in_features:
-            msg = f"x has shape {tuple(x.shape)}, the layer takes (..., {self.in_features})"
-            raise ValueError(msg)
-        rows = (x.detach() if x.requires_grad else x).reshape(-1, self.in_features)
-        on_cpu = x.device.type == "cpu"
-        if on_cpu and 0 < len(rows) <= FEW and self._suits_native and _native.kernel():
+        inputs = rows_of(x, self.in_features)  # (rows, in)
+        rows, on_cpu, bias = inputs.shape[0], x.device.type == "cpu", self._buffers["bias"]
+        if on_cpu and rows <= FEW and self._suits_native and _native.kernel() and not torch.compiler.is_compiling():
             native: _native.Weight = self._layout("native", self._for_native)
-            y = native.product(rows.float(), self.bias)
-        elif on_cpu and 0 < len(rows) <= FEW and self._suits_torch:
+            y = native.product(inputs, bias)
+        elif on_cpu and 0 < rows <= FEW and self._suits_torch:
             weight, scales = self._layout("few", self._for_few_rows)
-            y = torch._weight_int4pack_mm_for_cpu(rows.bfloat16(), weight, self.group, scales).float()  # noqa: SLF001
-            y = y if self.bias is None else y.add_(self.bias)
-        elif on_cpu and len(rows) > FEW and int8.has_integers():
-            y = int8.dynamic(rows.float(), self._layout("many", self._for_many_rows), self.bias)
+            y = torch._weight_int4pack_mm_for_cpu(inputs.bfloat16(), weight, self.group, scales).float()  # noqa: SLF001
+            y = y if bias is None else y.add_(bias)
+        elif on_cpu and rows > FEW and int8.has_integers():
+            y = int8.dynamic(inputs, self._layout("many", self._for_many_rows), bias)
         else:
-            y = F.linear(rows.float(), self.dequantized(), None if self.bias is None else self.bias.float())
-        return y.view(*x.shape[:-1], self.out_features).to(x.dtype)
+            y = F.linear(inputs, self.dequantized(), None if bias is None else bias.float())
+        return like(x, y)
 
     def _for_native(self) -> _native.Weight:
         """Return the weight as the native kernel reads it."""

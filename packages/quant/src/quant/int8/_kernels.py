@@ -46,9 +46,9 @@ class Native:
 
     def __call__(self, x: Tensor, bias: Tensor | None, step: float = 0.0, zero_point: int = 0) -> Tensor:
         """Quantize (rows, in) float32, each row by its own affine map unless ``step`` gives one; (rows, out)."""
-        rows, x = len(x), x.contiguous()
+        rows, x = x.shape[0], x.contiguous()
+        y = x.new_empty(rows, self.outputs)
         offset = None if bias is None else bias.float().contiguous()
-        y = torch.empty(rows, self.outputs, dtype=torch.float32, device="cpu")
         where, threads = None if offset is None else offset.data_ptr(), torch.get_num_threads()
         if self._kernel(self._address, x.data_ptr(), where, y.data_ptr(), rows, step, zero_point, threads):
             msg = f"no memory for the codes of {tuple(x.shape)} activations"
@@ -141,9 +141,11 @@ def dynamic(x: Tensor, weight: Weight, bias: Tensor | None) -> Tensor:
 
     Returns (rows, out) float32.
     """
-    rows = len(x)
+    rows = x.shape[0]
     if native := native_for(weight, rows):
         return native(x, bias)
+    if not rows:
+        return x.new_empty(0, len(weight.codes))
     if x.device.type == "cpu" and has_fbgemm() and (rows < FEW or not sums_exactly()):
         if rows == 1:
             return fbgemm_dynamic(x, weight) if bias is None else fbgemm_dynamic(x, weight).add_(bias)
@@ -170,6 +172,8 @@ def static(x: Tensor, weight: Weight, bias: Tensor | None, step: float, zero_poi
     """
     if native := native_for(weight, len(x)):
         return native(x, bias, step, zero_point)
+    if not len(x):
+        return x.new_empty(0, len(weight.codes))
     if x.device.type == "cpu" and has_fbgemm() and (len(x) < FEW or not sums_exactly()):
         kernel = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32
         y: Tensor = kernel(x, step, zero_point, weight.fbgemm())

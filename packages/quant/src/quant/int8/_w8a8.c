@@ -170,7 +170,7 @@ static void few(const Layer *l, const float *x, const float *bias, float *y, lon
             memset(q + l->inputs, 0, sizeof(code) * (size_t)(stride - l->inputs));
             quantize(x + m * l->inputs, l->inputs, step, zero, q, r.step + m, r.zero + m);
         }
-#pragma omp for
+#pragma omp for nowait
         for (long n = 0; n < l->outputs; n += 4) {
             long m = 0;
             for (; m + 4 <= rows; m += 4) tile(4, l, bias, from(r, m, stride), stride, n, y + m * l->outputs);
@@ -272,13 +272,16 @@ static void many(const Layer *l, const float *x, const float *bias, float *y, lo
     {
         configure();
 #pragma omp for
-        for (long m = 0; m < rows; m += SIDE)
+        for (long m = 0; m < rows; m += SIDE) {
+            // Rows that are not there are computed too, and must not be denormal by chance: that is slow.
+            for (long i = 0; i < SIDE; i++) r.step[m + i] = 0;
             for (long i = 0; i < SIDE && m + i < rows; i++) {
                 uint8_t row[inputs], *q = r.codes + m * inputs + 4 * i;
                 quantize(x + (m + i) * inputs, inputs, step, zero, row, r.step + m + i, r.zero + m + i);
                 for (long k = 0; k < inputs; k += 4) memcpy(q + k * SIDE, row + k, 4);
             }
-#pragma omp for
+        }
+#pragma omp for nowait
         for (long n = 0; n < l->outputs; n += 2 * SIDE)
             for (long m = 0; m < rows; m += 2 * SIDE)
                 square(l, bias, from(r, m, 0), r.codes + m * inputs, n, rows - m < 2 * SIDE ? rows - m : 2 * SIDE,
@@ -295,7 +298,7 @@ static void many(const Layer *l, const float *x, const float *bias, float *y, lo
                  int threads) {}
 #endif
 
-enum { FEW = 4, CHUNK = 1 << 20 };
+enum { FEW = 2, CHUNK = 1 << 20 };
 
 // Tell up to how many rows this is quicker than torch's kernels: always with tiles, and where torch has none.
 long most_rows(const Layer *l) {
@@ -313,6 +316,7 @@ long most_rows(const Layer *l) {
 // `x` is (rows, inputs), `y` (rows, outputs), `bias` may be NULL. A `step` of 0 gives every row its own range, else all
 // have this step and this zero. Returns 0, or 1 where there is no memory for the codes.
 int w8a8(const Layer *l, const float *x, const float *bias, float *y, long rows, float step, int zero, int threads) {
+    if (rows < 1) return 0;
     const int tiles = rows > FEW && suits_tiles(l);
     // As many rows at a time as leave room in a core's cache for weights beside their codes.
     const long stride = (l->inputs + BLOCK - 1) / BLOCK * BLOCK, most = (CHUNK / stride + 2 * SIDE) / (2 * SIDE) * (2 * SIDE);
