@@ -12,9 +12,22 @@ from stats.evals.solution import (
     rating_intervals,
     squared_calibration_error,
 )
+from stats.experiments import Decision, Exposure, Peeks
+from stats.experiments.solution import (
+    ConfidenceSequence,
+    ExposureLog,
+    ab_beta_binomial,
+    assign,
+    cuped,
+    guardrail,
+    msprt,
+    ratio_metric,
+    srm,
+    tost,
+)
 from stats.moments.solution import Moments
-from stats.pairing import Comparison
 from stats.pairing.solution import adjust_pvalues, bootstrap_ci, mcnemar, permutation_test
+from stats.result import Result
 from stats.special.solution import (
     betainc,
     betaincc,
@@ -30,10 +43,17 @@ from stats.special.solution import (
 )
 
 __all__ = [
-    "Comparison",
+    "ConfidenceSequence",
+    "Decision",
+    "Exposure",
+    "ExposureLog",
     "Moments",
+    "Peeks",
     "PositionBias",
+    "Result",
+    "ab_beta_binomial",
     "adjust_pvalues",
+    "assign",
     "betainc",
     "betaincc",
     "binom",
@@ -43,11 +63,14 @@ __all__ = [
     "calibration_error",
     "chi2",
     "cohens_kappa",
+    "cuped",
     "f",
     "gammainc",
     "gammaincc",
+    "guardrail",
     "krippendorff_alpha",
     "mcnemar",
+    "msprt",
     "nct",
     "ncx2",
     "norm",
@@ -55,6 +78,9 @@ __all__ = [
     "permutation_test",
     "position_bias",
     "rating_intervals",
+    "ratio_metric",
     "squared_calibration_error",
+    "srm",
     "t",
+    "tost",
 ]
