@@ -57,3 +57,34 @@ def bench_bootstrap_ci(race: Race, n: int, binary: bool) -> None:
         clock=time.process_time,
         unit="items, 10,000 resamples",
     )
+
+
+@pytest.mark.parametrize("n", [50, 200, 1_000])
+def bench_two_samples(race: Race, n: int) -> None:
+    def check(found: Any, a: Any, b: Any) -> None:
+        assert 0 < found.pvalue <= 1
+        assert found.n == a.size + b.size, "only those who share the scores out may race"
+
+    race(
+        lambda impl, a, b: impl.permutation_test(a, b, paired=False, resamples=10_000),
+        inputs=lambda: (scores(n, binary=False)[0], scores(n + 7, binary=False)[1]),
+        check=check,
+        clock=time.process_time,
+        unit="items each, 10,000 ways",
+    )
+
+
+@pytest.mark.parametrize("n", [200, 1_000, 5_000])
+def bench_delong(race: Race, n: int) -> None:
+    labels = np.arange(n) % 2
+
+    def check(found: Any, y: Any, a: Any, b: Any) -> None:
+        assert found.standard_error > 0
+
+    race(
+        lambda impl, y, a, b: impl.delong(y, a, b),
+        inputs=lambda: (labels, *(labels + x for x in scores(n, binary=False))),
+        check=check,
+        clock=time.process_time,
+        unit="items",
+    )

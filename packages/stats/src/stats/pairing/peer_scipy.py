@@ -18,27 +18,42 @@ def mcnemar(first: ArrayLike, second: ArrayLike, *, midp: bool = False) -> Compa
     a, b = np.asarray(first, float), np.asarray(second, float)
     up, down = int((a > b).sum()), int((b > a).sum())
     pvalue = float(stats.binomtest(up, up + down).pvalue) if up + down else 1.0
-    return Comparison(up, pvalue, math.log(pvalue), float((a - b).mean()), a.size, "binomtest")
+    error = float((a - b).std()) / math.sqrt(a.size)
+    estimate = float((a - b).mean())
+    return Comparison(up, pvalue, math.log(pvalue), math.inf, estimate, error, a.size, "two-sided", "binomtest")
 
 
-def permutation_test(first: ArrayLike, second: ArrayLike, *, resamples: int = 10_000, seed: int = 0) -> Comparison:
-    """Permute within pairs."""
+def permutation_test(
+    first: ArrayLike,
+    second: ArrayLike,
+    *,
+    paired: bool = True,
+    resamples: int = 10_000,
+    seed: int = 0,
+    method: Literal["sampled", "saddlepoint"] = "sampled",
+) -> Comparison:
+    """Permute within pairs, or shared out anew."""
+    if method != "sampled":
+        msg = "scipy has no saddle-point tail"
+        raise NotImplementedError(msg)
     a, b = np.asarray(first, float), np.asarray(second, float)
     found = stats.permutation_test(
         (a, b),
-        lambda x, y, axis: np.mean(x - y, axis=axis),
-        permutation_type="samples",
+        lambda x, y, axis: np.mean(x, axis=axis) - np.mean(y, axis=axis),
+        permutation_type="samples" if paired else "independent",
         vectorized=True,
         n_resamples=resamples,
+        batch=1000,
         rng=np.random.default_rng(seed),
     )
-    pvalue = float(found.pvalue)
-    return Comparison(float(found.statistic), pvalue, math.log(pvalue), float((a - b).mean()), a.size, "permutation")
+    pvalue, estimate = float(found.pvalue), float(found.statistic)
+    n, nan = a.size + (0 if paired else b.size), math.nan
+    return Comparison(estimate, pvalue, math.log(pvalue), nan, estimate, nan, n, "two-sided", "permutation")
 
 
 def bootstrap_ci(
     first: ArrayLike,
-    second: ArrayLike,
+    second: ArrayLike | None = None,
     *,
     level: float = 0.95,
     resamples: int = 10_000,
@@ -46,7 +61,7 @@ def bootstrap_ci(
     method: Literal["percentile", "bca"] = "percentile",
 ) -> tuple[float, float]:
     """Resample the differences."""
-    d = np.asarray(first, float) - np.asarray(second, float)
+    d = np.asarray(first, float) - (0.0 if second is None else np.asarray(second, float))
     kind = "BCa" if method == "bca" else "percentile"
     options: dict[str, Any] = {"confidence_level": level, "n_resamples": resamples, "method": kind, "batch": 1000}
     found = stats.bootstrap((d,), np.mean, rng=np.random.default_rng(seed), **options)

@@ -265,6 +265,269 @@ def test_equal_steps_need_no_resamples(impl: ModuleType) -> None:
     assert found.pvalue == pytest.approx(float(2 * fair_tail(42, 12)), rel=1e-12)
 
 
+@pytest.mark.only("starter", "solution")
+def test_results_say_what_an_interval_needs(impl: ModuleType) -> None:
+    first, second = table(300, 60, 40, 100)
+    found = impl.mcnemar(first, second)
+    d = first - second
+    assert found.standard_error == pytest.approx(d.std() / math.sqrt(500))
+    low, high = found.confidence_interval(0.9)
+    assert (low, high) == pytest.approx((0.04 - 1.645 * found.standard_error, 0.08 - low), rel=1e-3)
+    found = impl.permutation_test(d + 0.5, second * 0)
+    assert found.standard_error == pytest.approx(d.std(ddof=1) / math.sqrt(500))
+
+
+@pytest.mark.only("solution")
+@pytest.mark.parametrize(
+    ("values", "shares"),
+    [((0, 1), (0.8, 0.2)), ((-1, 0, 1), (0.1, 0.7, 0.2)), ((1, 2, 5), (0.5, 0.2, 0.3)), ((0, 1), (0.98, 0.02))],
+)
+@pytest.mark.parametrize("n", [2, 7, 50, 333])
+def test_laws_on_a_grid_are_those_of_infinitely_many_resamples(
+    impl: ModuleType, values: tuple[int, ...], shares: tuple[float, ...], n: int
+) -> None:
+    counts = np.round(np.cumsum(shares) * n).astype(int)
+    d = np.repeat(values, np.diff(counts, prepend=0))
+    law = np.ones(1)
+    one = np.bincount(d - d.min()) / n
+    for _ in range(n):
+        law = np.convolve(law, one)
+    for level in (0.5, 0.95, 0.999):
+        cuts = [(1 - level) / 2, (1 + level) / 2]
+        wanted = np.searchsorted(np.cumsum(law), np.array(cuts) - 1e-12) / n + d.min()
+        got = impl.bootstrap_ci(d + 3, np.full(n, 3), level=level)
+        assert got == pytest.approx(tuple(wanted)), f"{level}: the law's ends are {wanted}, got {got}"
+        assert impl.bootstrap_ci(d, level=level) == got, "the mean of one model's scores"
+
+
+@pytest.mark.only("starter", "solution")
+@pytest.mark.parametrize("n", [3, 64, 99, 400, 40_000])
+def test_resampled_means_spread_as_they_should(impl: ModuleType, n: int) -> None:
+    d = np.random.default_rng(n).normal(size=n)
+    runs = 200 if n > 1000 else 4000
+    low, high = impl.bootstrap_ci(d, level=0.6827, resamples=runs)
+    wanted = 2 * d.std() / math.sqrt(n)
+    # A quantile at one deviation of `runs` means is off by sqrt(0.16 * 0.84 / runs) / 0.24 deviations.
+    slack = ERRORS * math.sqrt(2 * 0.16 * 0.84 / runs) / 0.24 / 2
+    slack += 0.15 if n == 3 else 0  # 27 samples make no bell
+    assert abs((high - low) / wanted - 1) < slack, f"{n} items: {high - low:.4g} wide, expected {wanted:.4g}"
+
+
+@pytest.mark.stretch
+@pytest.mark.only("starter", "baseline", "solution")
+def test_clustered_errors_by_hand(impl: ModuleType) -> None:
+    # Sums of deviations from 2.5: -3, -1, 4; three clusters of two, so each counts 1 / (1 - 1 / 3).
+    found = impl.cluster_se([1.0, 1.0, 1.0, 3.0, 4.0, 5.0], ["a", "a", "b", "b", "c", "c"])
+    assert found == pytest.approx(math.sqrt(1.5 * (9 + 1 + 16)) / 6), f"got {found}"
+    shuffled = impl.cluster_se([5.0, 1.0, 3.0, 1.0, 4.0, 1.0], [9, 0, 7, 0, 9, 7])
+    assert shuffled == pytest.approx(found), "neither the order of the items nor the clusters' names matter"
+
+
+@pytest.mark.stretch
+@pytest.mark.only("starter", "baseline", "solution")
+def test_a_cluster_for_each_item_is_the_usual_error(impl: ModuleType) -> None:
+    x = np.random.default_rng(1).normal(size=40)
+    assert impl.cluster_se(x, np.arange(40)) == pytest.approx(x.std(ddof=1) / math.sqrt(40))
+    doubled = impl.cluster_se(np.repeat(x, 5), np.repeat(np.arange(40), 5))
+    assert doubled == pytest.approx(x.std(ddof=1) / math.sqrt(40)), "five copies of an item say no more than one"
+
+
+@pytest.mark.stretch
+@pytest.mark.only("starter", "solution")
+def test_clustered_differences(impl: ModuleType) -> None:
+    from scipy import stats  # noqa: PLC0415 - the oracle of this test alone
+
+    generator = np.random.default_rng(2)
+    d, names = generator.normal(0.3, 1, 25), np.repeat(np.arange(25), 4)
+    found = impl.clustered_difference(np.repeat(d, 4) + 2, np.full(100, 2.0), names)
+    wanted = stats.ttest_1samp(d, 0)
+    assert (found.statistic, found.pvalue, found.df) == pytest.approx((wanted.statistic, wanted.pvalue, 24))
+    assert found.confidence_interval(0.9) == pytest.approx(tuple(wanted.confidence_interval(0.9)))
+    sizes = np.array([40, *[2] * 19])
+    uneven = impl.clustered_difference(generator.normal(size=78), np.zeros(78), np.repeat(np.arange(20), sizes))
+    assert 1 < uneven.df < 8, f"one cluster has half the items: df of {uneven.df:.1f} claims more than that"
+
+
+@pytest.mark.stretch
+@pytest.mark.only("starter", "solution")
+def test_alike_clusters_have_no_error(impl: ModuleType) -> None:
+    with pytest.warns(UserWarning, match="all clusters differ alike"):
+        found = impl.clustered_difference([1.1] * 6, [1.0] * 6, [0, 0, 1, 1, 2, 2])
+    assert math.isnan(found.pvalue)
+    assert found.estimate == pytest.approx(0.1)
+    for clusters, words in (([1, 1, 1], "1 cluster, at least two"), ([1, 2], "clusters of shape")):
+        with pytest.raises(ValueError, match=words):
+            impl.cluster_se([1.0, 2.0, 3.0], clusters)
+    with pytest.raises(ValueError, match="NaN"):
+        impl.clustered_difference([1.0, math.nan], [0.0, 0.0], [1, 2])
+
+
+def coverage(impl: ModuleType, clusters: int, runs: int, seed: int) -> tuple[int, int]:
+    """Count how often 95 % intervals hold the difference, of right and wrong and of normal scores."""
+    generator, hits = np.random.default_rng(seed), [0, 0]
+    for _ in range(runs):
+        sizes = generator.integers(5, 16, clusters)
+        names = np.repeat(np.arange(clusters), sizes)
+        hard = generator.beta(2, 2, clusters)[names]  # the chance to be right, shared by the questions to a document
+        gain = np.where(hard < 0.5, 0.1, -0.1)
+        a, b = generator.random((2, names.size)) < np.stack([hard + gain, hard]).clip(0, 1)
+        d = generator.normal(size=clusters)[names] + generator.normal(size=names.size)
+        for place, (first, second) in enumerate(((a, b), (d, np.zeros(d.size)))):
+            low, high = impl.clustered_difference(first, second, names).confidence_interval(0.95)
+            hits[place] += low <= 0 <= high
+    return hits[0], hits[1]
+
+
+@pytest.mark.stretch
+@pytest.mark.only("solution")
+@pytest.mark.parametrize(
+    ("clusters", "runs"),
+    [(20, 1200), *(pytest.param(n, 10_000, marks=pytest.mark.slow) for n in (20, 30, 100))],
+)
+def test_cluster_intervals_cover(impl: ModuleType, clusters: int, runs: int) -> None:
+    allowed = 3 * math.sqrt(0.95 * 0.05 / runs)  # false alarms: below 1 in 300 a side, were the coverage on the edge
+    for kind, hits in zip(("right and wrong", "scores"), coverage(impl, clusters, runs, 7), strict=True):
+        share = hits / runs
+        assert 0.93 - allowed <= share <= 0.97 + allowed, f"{kind}, {clusters} clusters: {share:.2%} covered"
+
+
+@pytest.mark.stretch
+@pytest.mark.only("starter", "baseline", "solution")
+def test_areas_by_hand(impl: ModuleType) -> None:
+    # Of 3 x 2 pairs 4 are in order and one is a tie. Parts: 1, 1, 0.25 and 2/3, 5/6.
+    found = impl.delong([1, 1, 1, 0, 0], [5.0, 4.0, 2.0, 3.0, 2.0])
+    assert found.estimate == pytest.approx(4.5 / 6), f"4 pairs of 6 in order and one tied: 0.75, got {found.estimate}"
+    error = math.sqrt(0.1875 / 3 + (1 / 6) ** 2 / 2 / 2)
+    assert found.standard_error == pytest.approx(error), f"the error is {error:.6f}, got {found.standard_error:.6f}"
+    assert found.statistic == pytest.approx(0.25 / error)
+
+
+@pytest.mark.stretch
+@pytest.mark.only("starter", "baseline", "solution")
+def test_two_areas_are_compared_on_the_same_items(impl: ModuleType) -> None:
+    generator = np.random.default_rng(3)
+    y = generator.integers(0, 2, 400)
+    signal = y + generator.normal(size=400)
+    a, b = signal, signal + generator.normal(0, 0.3, 400)
+    found, one, two = impl.delong(y, a, b), impl.delong(y, a), impl.delong(y, b)
+    assert found.estimate == pytest.approx(one.estimate - two.estimate)
+    apart = math.hypot(one.standard_error, two.standard_error)
+    assert found.standard_error < 0.5 * apart, "the scores go together, so their difference is surer than two areas"
+    assert impl.delong(y, b, a).pvalue == pytest.approx(found.pvalue)
+    monotone = impl.delong(y, np.exp(a), b)
+    assert monotone.pvalue == pytest.approx(found.pvalue), "only the order of the scores matters"
+
+
+@pytest.mark.stretch
+@pytest.mark.only("solution")
+def test_areas_of_many_items_agree_with_all_pairs(impl: ModuleType) -> None:
+    from stats.pairing import baseline  # noqa: PLC0415 - the oracle of this test alone
+
+    generator = np.random.default_rng(4)
+    y = generator.integers(0, 2, 700)
+    a, b = np.round(y + generator.normal(size=(2, 700)), 1)  # with ties
+    found, wanted = impl.delong(y, a, b), baseline.delong(y, a, b)
+    assert found.estimate == pytest.approx(wanted.estimate, abs=1e-13)
+    assert found.standard_error == pytest.approx(wanted.standard_error, rel=1e-10)
+    assert found.pvalue == pytest.approx(wanted.pvalue, rel=1e-9)
+
+
+@pytest.mark.stretch
+@pytest.mark.only("starter", "solution")
+def test_areas_that_say_nothing(impl: ModuleType) -> None:
+    with pytest.warns(UserWarning, match="no spread"):
+        found = impl.delong([1, 1, 0, 0], [4.0, 3.0, 2.0, 1.0])
+    assert (found.estimate, math.isnan(found.pvalue)) == (1.0, True)
+    for labels, words in (([1, 1, 1, 0], "two of each"), ([2, 0, 1, 0], "0 or 1"), ([1, 0], "shapes")):
+        with pytest.raises(ValueError, match=words):
+            impl.delong(labels, [1.0, 2.0, 3.0, 4.0])
+
+
+@pytest.mark.stretch
+@pytest.mark.only("starter", "solution")
+def test_two_samples_are_shared_out_in_all_ways(impl: ModuleType) -> None:
+    found = impl.permutation_test([7.0, 5.0, 9.0], [1.0, 2.0, 6.0, 0.5], paired=False)
+    # Four of them sum to 9.5, 7.93 below what is expected: so do 0.5 1 2 5, and, above, 5 6 7 9 with 27.
+    assert found.pvalue == pytest.approx(3 / 35), f"3 of 35 ways are as far apart, got {found.pvalue * 35:.2f}"
+    assert found.estimate == pytest.approx(7 - 2.375)
+    assert found.n == 7
+
+
+@pytest.mark.stretch
+@pytest.mark.only("starter", "solution")
+def test_two_samples_of_right_and_wrong_are_fishers(impl: ModuleType) -> None:
+    from scipy import stats  # noqa: PLC0415 - the oracle of this test alone
+
+    for m, up, k, down in ((10, 9, 10, 3), (40, 17, 40, 29), (3, 0, 5, 5), (50, 20, 50, 20)):
+        a, b = np.arange(m) < up, np.arange(k) < down
+        found = impl.permutation_test(a, b, paired=False).pvalue
+        law = stats.hypergeom(m + k, up + down, m)
+        far = abs(up - m * (up + down) / (m + k)) - 1e-9
+        x = np.arange(m + 1)
+        wanted = law.pmf(x[np.abs(x - m * (up + down) / (m + k)) >= far]).sum()
+        assert found == pytest.approx(wanted, rel=1e-9), f"{up} of {m} and {down} of {k}: {wanted:.6g}, got {found:.6g}"
+
+
+@pytest.mark.stretch
+@pytest.mark.only("starter", "solution")
+@pytest.mark.parametrize(("m", "k"), [(30, 30), (12, 60), (70, 9)])
+def test_two_samples_are_sampled(impl: ModuleType, m: int, k: int) -> None:
+    generator = np.random.default_rng(m)
+    a, b = generator.gamma(2.0, size=m) + 0.4, generator.gamma(2.0, size=k)
+    found = impl.permutation_test(a, b, paired=False, resamples=4000, seed=1).pvalue
+    z = generator.permuted(np.tile(np.concatenate([a, b]), (40_000, 1)), axis=1)
+    wanted = float(np.mean(np.abs(z[:, :m].mean(1) - z[:, m:].mean(1)) >= abs(a.mean() - b.mean()) - 1e-12))
+    error = math.sqrt(wanted * (1 - wanted) * (1 / 4000 + 1 / 40_000))
+    assert abs(found - wanted) <= ERRORS * error + 1 / 4000, f"p is {wanted:.4f} +- {error:.4f}, got {found:.4f}"
+
+
+@pytest.mark.only("solution")
+def test_subsets_are_all_equally_likely(impl: ModuleType) -> None:
+    for n, m in ((9, 4), (8, 1), (10, 9), (5, 3)):
+        runs, ways = 30_000, math.comb(n, m)
+        bits = np.unpackbits(impl._subsets(n, m, runs, np.random.default_rng(n)), axis=0)  # noqa: SLF001
+        assert (bits[:n].sum(0) == m).all()
+        assert not bits[n:].any()
+        counts = np.bincount((1 << np.arange(n)) @ bits[:n])
+        seen = counts[counts > 0]
+        assert seen.size == ways
+        # Chi-square with ways - 1 degrees of freedom: five deviations above its mean come once in a million runs or so.
+        gap = float(((seen - runs / ways) ** 2).sum() * ways / runs)
+        assert gap < ways - 1 + 5 * math.sqrt(2 * (ways - 1)) + 10, f"{m} of {n}: chi-square {gap:.1f}"
+
+
+@pytest.mark.stretch
+@pytest.mark.only("starter", "solution")
+@pytest.mark.parametrize("n", [14, 16])
+def test_the_saddlepoint_is_near_the_exact_tail(impl: ModuleType, n: int) -> None:
+    generator = np.random.default_rng(n)
+    for shift in (0.0, 0.4, 0.8, 1.5):
+        d, zeros = generator.normal(shift, 1, n), np.zeros(n)
+        exact = impl.permutation_test(d, zeros, resamples=2**n).pvalue
+        found = impl.permutation_test(d, zeros, method="saddlepoint").pvalue
+        # Relative error of the order of 1 / n, or where few patterns are left, one of them.
+        assert abs(found - exact) <= exact / n + 2 / 2**n, f"the exact p is {exact:.5g}, got {found:.5g}"
+
+
+@pytest.mark.stretch
+@pytest.mark.only("starter", "solution")
+def test_the_saddlepoint_reaches_where_no_sample_does(impl: ModuleType) -> None:
+    d = np.arange(1.0, 41.0)
+    found = impl.permutation_test(d, np.zeros(40), method="saddlepoint").log_pvalue
+    assert found == pytest.approx(-39 * math.log(2)), "one pattern and its mirror of 2**40"
+    d[0] = -1.0
+    found = impl.permutation_test(d, np.zeros(40), method="saddlepoint").log_pvalue
+    wanted = math.log(4) - 40 * math.log(2)  # all plus, all but the 1, and their mirrors
+    assert found == pytest.approx(wanted, abs=0.5), f"log p is {wanted:.2f}, got {found:.2f}"
+    large = np.random.default_rng(0).normal(1, 1, 5000)
+    assert -4000 < impl.permutation_test(large, np.zeros(5000), method="saddlepoint").log_pvalue < -1000
+    even = impl.permutation_test([1.0, -2.0, 3.0, -2.0], [0.0] * 4, method="saddlepoint").pvalue
+    assert even == pytest.approx(1.0), "a sum of 0 is no evidence at all"
+    for options in ({"method": "exact"}, {"method": "saddlepoint", "paired": False}):
+        with pytest.raises(ValueError, match="method"):
+            impl.permutation_test([1.0, 2.0], [0.0, 0.0], **options)
+
+
 @pytest.mark.slow
 @pytest.mark.only("solution")
 @pytest.mark.parametrize("n", [5, 20, 100])
