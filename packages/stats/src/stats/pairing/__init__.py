@@ -17,42 +17,5 @@ What you write:
   several items hang together, as questions to one document do; ``delong``, the areas under two ROC curves on the same
   items; scores of different items shared out anew; the tail at the saddle point, computed instead of sampled.
 
-All tests are two-sided, all differences first minus second. They return a ``Comparison``.
+All tests are two-sided, all differences first minus second. They return a ``stats.result.Result``.
 """
-
-from collections.abc import Iterator
-from dataclasses import dataclass
-
-from stats.special.solution import t
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """What a test says; it unpacks as ``statistic, pvalue``.
-
-    ``log_pvalue`` is the natural logarithm of the p-value, finite where that underflows. ``estimate`` is a difference,
-    first minus second, with its ``standard_error`` and ``df`` degrees of freedom, inf where the normal law stands
-    behind it, nan where it has none; ``n`` counts items.
-    """
-
-    statistic: float
-    pvalue: float
-    log_pvalue: float
-    df: float
-    estimate: float
-    standard_error: float
-    n: int
-    alternative: str
-    method: str
-
-    def __iter__(self) -> Iterator[float]:
-        """Yield the statistic and the p-value."""
-        return iter((self.statistic, self.pvalue))
-
-    def confidence_interval(self, level: float = 0.95) -> tuple[float, float]:
-        """Return the two-sided interval of the estimate. Raises ValueError for a level outside (0, 1)."""
-        if not 0 < level < 1:
-            msg = f"level is {level}, must lie between 0 and 1"
-            raise ValueError(msg)
-        reach = float(t.isf((1 - level) / 2, self.df)) * self.standard_error
-        return self.estimate - reach, self.estimate + reach

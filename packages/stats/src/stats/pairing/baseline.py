@@ -7,10 +7,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stats.pairing import Comparison
+from stats.result import Result
 
 
-def mcnemar(first: ArrayLike, second: ArrayLike, *, midp: bool = False) -> Comparison:
+def mcnemar(first: ArrayLike, second: ArrayLike, *, midp: bool = False) -> Result:
     """Test whether two models are right equally often on the same items."""
     a, b = np.asarray(first, int), np.asarray(second, int)
     only_first, only_second = int(((a == 1) & (b == 0)).sum()), int(((a == 0) & (b == 1)).sum())
@@ -20,7 +20,7 @@ def mcnemar(first: ArrayLike, second: ArrayLike, *, midp: bool = False) -> Compa
     pvalue = 2 * tail - here if midp else min(1.0, 2 * tail)
     estimate = float(a.mean() - b.mean())
     error = float((a - b).std()) / len(a) ** 0.5
-    return Comparison(only_first, pvalue, math.log(pvalue), math.inf, estimate, error, len(a), "two-sided", "McNemar")
+    return Result(only_first, pvalue, math.log(pvalue), math.inf, estimate, error, len(a), "two-sided", "McNemar")
 
 
 def permutation_test(
@@ -31,7 +31,7 @@ def permutation_test(
     resamples: int = 10_000,
     seed: int = 0,
     method: Literal["sampled", "saddlepoint"] = "sampled",
-) -> Comparison:
+) -> Result:
     """Test whether the mean difference of paired scores is 0, by flipping the signs of the differences."""
     d = np.asarray(first, float) - np.asarray(second, float)
     observed, n = abs(d.sum()), len(d)
@@ -44,7 +44,7 @@ def permutation_test(
         hits = sum(abs((d * generator.choice((1, -1), n)).sum()) >= observed - slack for _ in range(resamples))
         pvalue = (hits + 1) / (resamples + 1)
     mean, error = float(d.mean()), float(d.std()) / n**0.5
-    return Comparison(mean, float(pvalue), math.log(pvalue), math.inf, mean, error, n, "two-sided", "sign-flip")
+    return Result(mean, float(pvalue), math.log(pvalue), math.inf, mean, error, n, "two-sided", "sign-flip")
 
 
 def bootstrap_ci(
@@ -93,7 +93,7 @@ def cluster_se(values: ArrayLike, clusters: ArrayLike) -> float:
     return math.sqrt(sum(sums[name] ** 2 / (1 - share) for name, share in shares.items())) / x.size
 
 
-def delong(labels: ArrayLike, first: ArrayLike, second: ArrayLike | None = None) -> Comparison:
+def delong(labels: ArrayLike, first: ArrayLike, second: ArrayLike | None = None) -> Result:
     """Test whether two scores of the same items have the same area under the ROC curve, by all pairs."""
     y = np.asarray(labels)
     wins: float | NDArray[np.float64] = 0.0
@@ -106,4 +106,4 @@ def delong(labels: ArrayLike, first: ArrayLike, second: ArrayLike | None = None)
     error = math.sqrt(sum(pairs.mean(axis=axis).var(ddof=1) / pairs.shape[1 - axis] for axis in (0, 1)))
     z = (estimate - null) / error
     pvalue = math.erfc(abs(z) / math.sqrt(2))
-    return Comparison(z, pvalue, math.log(pvalue), math.inf, estimate, error, y.size, "two-sided", "DeLong")
+    return Result(z, pvalue, math.log(pvalue), math.inf, estimate, error, y.size, "two-sided", "DeLong")

@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from stats.pairing import Comparison
+from stats.result import Result
 
 
-def mcnemar(first: ArrayLike, second: ArrayLike, *, midp: bool = False) -> Comparison:
+def mcnemar(first: ArrayLike, second: ArrayLike, *, midp: bool = False) -> Result:
     """Test the discordant items with ``binomtest``, which has no mid-p."""
     if midp:
         msg = "scipy has no mid-p"
@@ -20,7 +20,7 @@ def mcnemar(first: ArrayLike, second: ArrayLike, *, midp: bool = False) -> Compa
     pvalue = float(stats.binomtest(up, up + down).pvalue) if up + down else 1.0
     error = float((a - b).std()) / math.sqrt(a.size)
     estimate = float((a - b).mean())
-    return Comparison(up, pvalue, math.log(pvalue), math.inf, estimate, error, a.size, "two-sided", "binomtest")
+    return Result(up, pvalue, math.log(pvalue), math.inf, estimate, error, a.size, "two-sided", "binomtest")
 
 
 def permutation_test(
@@ -31,7 +31,7 @@ def permutation_test(
     resamples: int = 10_000,
     seed: int = 0,
     method: Literal["sampled", "saddlepoint"] = "sampled",
-) -> Comparison:
+) -> Result:
     """Permute within pairs, or shared out anew."""
     if method != "sampled":
         msg = "scipy has no saddle-point tail"
@@ -48,7 +48,7 @@ def permutation_test(
     )
     pvalue, estimate = float(found.pvalue), float(found.statistic)
     n, nan = a.size + (0 if paired else b.size), math.nan
-    return Comparison(estimate, pvalue, math.log(pvalue), nan, estimate, nan, n, "two-sided", "permutation")
+    return Result(estimate, pvalue, math.log(pvalue), nan, estimate, nan, n, "two-sided", "permutation")
 
 
 def bootstrap_ci(

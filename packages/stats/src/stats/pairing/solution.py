@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stats.pairing import Comparison
+from stats.result import Result
 from stats.special.solution import norm, t
 
 BLOCK = 1 << 17  # bytes or numbers at a time: they stay in a core's cache
@@ -19,7 +19,7 @@ WIDEST = 64  # steps between the least and the largest difference that still mak
 Vector = NDArray[np.float64]
 
 
-def mcnemar(first: ArrayLike, second: ArrayLike, *, midp: bool = False) -> Comparison:
+def mcnemar(first: ArrayLike, second: ArrayLike, *, midp: bool = False) -> Result:
     """Test whether two models are right equally often on the same items.
 
     ``first`` and ``second`` are (n,), 0 or 1. The statistic is the number of items that only the first model has right;
@@ -38,7 +38,7 @@ def mcnemar(first: ArrayLike, second: ArrayLike, *, midp: bool = False) -> Compa
     estimate = (up - down) / n
     error = math.sqrt(max(apart / n - estimate * estimate, 0.0) / n)
     method = "McNemar, mid-p" if midp else "McNemar, exact"
-    return Comparison(up, math.exp(log_pvalue), log_pvalue, math.inf, estimate, error, n, "two-sided", method)
+    return Result(up, math.exp(log_pvalue), log_pvalue, math.inf, estimate, error, n, "two-sided", method)
 
 
 def permutation_test(
@@ -49,7 +49,7 @@ def permutation_test(
     resamples: int = 10_000,
     seed: int = 0,
     method: Literal["sampled", "saddlepoint"] = "sampled",
-) -> Comparison:
+) -> Result:
     """Test whether the mean difference of paired scores is 0, by flipping the signs of the differences.
 
     ``first`` and ``second`` are (n,) scores. All 2**n sign patterns are counted where they are no more than
@@ -170,7 +170,7 @@ def cluster_se(values: ArrayLike, clusters: ArrayLike) -> float:
     return _clustered(x, clusters)[1]
 
 
-def clustered_difference(first: ArrayLike, second: ArrayLike, clusters: ArrayLike) -> Comparison:
+def clustered_difference(first: ArrayLike, second: ArrayLike, clusters: ArrayLike) -> Result:
     """Test whether the mean difference of paired scores is 0, where items of a cluster depend on each other.
 
     ``first``, ``second`` and ``clusters`` are (n,). Student's t of the mean over ``cluster_se``, with the degrees of
@@ -184,7 +184,7 @@ def clustered_difference(first: ArrayLike, second: ArrayLike, clusters: ArrayLik
     return _tested(estimate, error, df, a.size, "clustered differences, Student's t", "all clusters differ alike")
 
 
-def delong(labels: ArrayLike, first: ArrayLike, second: ArrayLike | None = None) -> Comparison:
+def delong(labels: ArrayLike, first: ArrayLike, second: ArrayLike | None = None) -> Result:
     """Test whether two scores of the same items have the same area under the ROC curve.
 
     ``labels`` are (n,), 0 or 1, ``first`` and ``second`` (n,) scores, the larger the surer of label 1. The estimate is
@@ -274,7 +274,7 @@ def _log_saddlepoint(sizes: Vector, observed: float) -> float:
     return min(0.0, LOG2 + tail + math.log1p(hazard * (1 / (point * math.sqrt(bend)) - 1 / w)))
 
 
-def _shared_out(a: Vector, b: Vector, resamples: int, generator: np.random.Generator) -> Comparison:
+def _shared_out(a: Vector, b: Vector, resamples: int, generator: np.random.Generator) -> Result:
     """Test a difference of means by sharing the scores of both out anew."""
     m, n = a.size, a.size + b.size
     z = np.concatenate([a, b])
@@ -375,21 +375,19 @@ def _discordant(a: NDArray[np.generic], b: NDArray[np.generic]) -> tuple[int, in
     return int(np.count_nonzero(a > b)), int(np.count_nonzero(b > a))  # type: ignore[operator]
 
 
-def _permuted(estimate: float, log_pvalue: float, error: float, n: int, method: str) -> Comparison:
-    return Comparison(estimate, math.exp(log_pvalue), log_pvalue, math.inf, estimate, error, n, "two-sided", method)
+def _permuted(estimate: float, log_pvalue: float, error: float, n: int, method: str) -> Result:
+    return Result(estimate, math.exp(log_pvalue), log_pvalue, math.inf, estimate, error, n, "two-sided", method)
 
 
-def _tested(
-    estimate: float, error: float, df: float, n: int, method: str, flaw: str, *, null: float = 0.0
-) -> Comparison:
+def _tested(estimate: float, error: float, df: float, n: int, method: str, flaw: str, *, null: float = 0.0) -> Result:
     """Return what a t or z test of an estimate says, two-sided."""
     if not error:
         warnings.warn(f"{flaw}: nothing to measure a difference by, the p-value is nan", stacklevel=3)
-        return Comparison(math.nan, math.nan, math.nan, df, estimate, error, n, "two-sided", method)
+        return Result(math.nan, math.nan, math.nan, df, estimate, error, n, "two-sided", method)
     statistic = (estimate - null) / error
     log_pvalue = min(0.0, LOG2 + float(t.logsf(abs(statistic), df)))
     pvalue = min(1.0, 2 * float(t.sf(abs(statistic), df)))
-    return Comparison(statistic, pvalue, log_pvalue, df, estimate, error, n, "two-sided", method)
+    return Result(statistic, pvalue, log_pvalue, df, estimate, error, n, "two-sided", method)
 
 
 def _error(d: Vector) -> float:

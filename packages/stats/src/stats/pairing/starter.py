@@ -6,10 +6,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stats.pairing import Comparison
+from stats.result import Result
 
 
-def mcnemar(first: ArrayLike, second: ArrayLike, *, midp: bool = False) -> Comparison:
+def mcnemar(first: ArrayLike, second: ArrayLike, *, midp: bool = False) -> Result:
     """Test whether two models are right equally often on the same items.
 
     ``first`` and ``second`` are (n,), 0 or 1. The statistic is the number of items that only the first model has right;
@@ -28,7 +28,7 @@ def permutation_test(
     resamples: int = 10_000,
     seed: int = 0,
     method: Literal["sampled", "saddlepoint"] = "sampled",
-) -> Comparison:
+) -> Result:
     """Test whether the mean difference of paired scores is 0, by flipping the signs of the differences.
 
     ``first`` and ``second`` are (n,) scores. All 2**n sign patterns are counted where they are no more than
@@ -94,7 +94,7 @@ def cluster_se(values: ArrayLike, clusters: ArrayLike) -> float:
     raise NotImplementedError("TODO 6 (stretch, about 6 lines): sums of deviations, one for each cluster")
 
 
-def clustered_difference(first: ArrayLike, second: ArrayLike, clusters: ArrayLike) -> Comparison:
+def clustered_difference(first: ArrayLike, second: ArrayLike, clusters: ArrayLike) -> Result:
     """Test whether the mean difference of paired scores is 0, where items of a cluster depend on each other.
 
     ``first``, ``second`` and ``clusters`` are (n,). Student's t of the mean over ``cluster_se``, with the degrees of
@@ -106,7 +106,7 @@ def clustered_difference(first: ArrayLike, second: ArrayLike, clusters: ArrayLik
     raise NotImplementedError("TODO 6 (stretch, about 12 lines): t of the mean over its clustered error")
 
 
-def delong(labels: ArrayLike, first: ArrayLike, second: ArrayLike | None = None) -> Comparison:
+def delong(labels: ArrayLike, first: ArrayLike, second: ArrayLike | None = None) -> Result:
     """Test whether two scores of the same items have the same area under the ROC curve.
 
     ``labels`` are (n,), 0 or 1, ``first`` and ``second`` (n,) scores, the larger the surer of label 1. The estimate is
