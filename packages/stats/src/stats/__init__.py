@@ -26,8 +26,17 @@ from stats.experiments.solution import (
     tost,
 )
 from stats.moments.solution import Moments
-from stats.pairing.solution import adjust_pvalues, bootstrap_ci, mcnemar, permutation_test
+from stats.pairing.solution import (
+    adjust_pvalues,
+    bootstrap_ci,
+    cluster_se,
+    clustered_difference,
+    delong,
+    mcnemar,
+    permutation_test,
+)
 from stats.result import Result
+from stats.sample_size.solution import power_chi2, power_proportions, power_ttest, solve_power
 from stats.special.solution import (
     betainc,
     betaincc,
@@ -62,8 +71,11 @@ __all__ = [
     "calibration_bias",
     "calibration_error",
     "chi2",
+    "cluster_se",
+    "clustered_difference",
     "cohens_kappa",
     "cuped",
+    "delong",
     "f",
     "gammainc",
     "gammaincc",
@@ -77,8 +89,12 @@ __all__ = [
     "pass_at_k",
     "permutation_test",
     "position_bias",
+    "power_chi2",
+    "power_proportions",
+    "power_ttest",
     "rating_intervals",
     "ratio_metric",
+    "solve_power",
     "squared_calibration_error",
     "srm",
     "t",
