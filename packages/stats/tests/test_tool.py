@@ -97,6 +97,55 @@ def test_json_is_one_document(
     assert "</svg>" in (tmp_path / "r" / "compare.svg").read_text()
 
 
+def test_sample_logs_of_the_harness_are_read_as_they_are(tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = [
+        {"doc_id": i, "doc": {"question": "?"}, "target": "4", "filter": way, "exact_match": float(i > 3)}
+        for i in range(10)
+        for way in ("strict-match", "flexible-extract")
+    ]
+    write(tmp_path / "samples_gsm8k.jsonl", rows)
+    found = read(tmp_path / "samples_gsm8k.jsonl", None, None, None)
+    assert len(found) == 20
+    assert found["7 strict-match"] == (1.0, "")
+    write(tmp_path / "samples_arc.jsonl", [{"doc_id": i, "acc": i % 2, "acc_norm": 1} for i in range(4)])
+    assert read(tmp_path / "samples_arc.jsonl", None, None, None)["1"] == (1.0, "")
+
+
+def test_many_models_are_a_matrix_corrected_for_all(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, right in (("a", 40), ("b", 30), ("c", 29)):
+        write(tmp_path / f"{name}.jsonl", [{"id": i, "correct": int(i < right)} for i in range(60)])
+    assert run(monkeypatch, tmp_path, "compare", "a.jsonl", "b.jsonl", "c.jsonl", "--json", "--out", "r") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [(row["first"], row["second"]) for row in found] == [("a", "b"), ("a", "c"), ("b", "c")]
+    assert [row["pvalue"] for row in found] == pytest.approx([2 / 2**10, 2 / 2**11, 1.0])
+    assert [row["pvalue_holm"] for row in found] == pytest.approx([4 / 2**10, 6 / 2**11, 1.0])
+    assert "</svg>" in (tmp_path / "r" / "matrix.svg").read_text()
+
+
+def test_an_experiment_by_its_counts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run(monkeypatch, tmp_path, "ab", "530/5000", "460/5000", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["estimate"] == pytest.approx(0.014)
+    error = ((0.106 * 0.894 + 0.092 * 0.908) / 4999) ** 0.5
+    assert found["confidence_interval"] == pytest.approx([0.014 - 1.9602 * error, 0.014 + 1.9602 * error], rel=1e-3)
+    assert found["srm_pvalue"] == 1.0
+    assert found["first_better"] > 0.98
+    assert run(monkeypatch, tmp_path, "ab", "530/5300", "460/4700") == 0
+    assert "the split cannot be trusted" in capsys.readouterr().out
+    for arguments, words in (
+        (["53", "4/10"], "'53' must be successes/units"),
+        (["11/10", "4/10"], "'11/10': successes must not be more"),
+        (["5/10", "4/10", "--weights", "0.5"], "--weights 0.5: must be two shares"),
+        (["5/10", "4/10", "--weights", "0.5,0.6"], "weights are [0.5, 0.6], must not be negative and sum to 1"),
+    ):
+        assert run(monkeypatch, tmp_path, "ab", *arguments) != 0
+        assert capsys.readouterr().err.startswith(f"error: {words}")
+
+
 def test_the_demonstration_compares_two_real_systems(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,21 +1,30 @@
 """Compare two models by their evaluation results."""
 
+import itertools
 import json
+import math
 import sys
 from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated
 
+import numpy as np
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from harness.exercise import bare_mine, choose
-from stats.compare import Finding, compare, read
+from stats.compare import ALPHA, Finding, compare, read
 
+MISMATCH = 0.001  # a p-value below is taken for a broken split
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 console, stderr = Console(width=None if sys.stdout.isatty() else 100), Console(stderr=True)
+MetricOption = Annotated[
+    str | None, typer.Option(help="the field with the score; dots reach into nested ones  (correct, acc, ...)")
+]
+KeyOption = Annotated[str | None, typer.Option(help="the field that tells the items apart  (id or doc_id)")]
 MineOption = Annotated[str, typer.Option(help="run your starters where they are solved; or the name of one exercise")]
 
 
@@ -33,8 +42,9 @@ def demonstrate(context: typer.Context, mine: MineOption = "") -> None:
 def compare_files(
     first: Annotated[Path, typer.Argument(help="JSONL or CSV, one record an item")],
     second: Annotated[Path, typer.Argument(help="the other model's, for the same items")],
-    metric: Annotated[str, typer.Option(help="the field with the score; dots reach into nested ones")] = "correct",
-    paired_on: Annotated[str, typer.Option(help="the field that tells the items apart")] = "id",
+    others: Annotated[list[Path] | None, typer.Argument(help="more models: a matrix, corrected for many")] = None,
+    metric: MetricOption = None,
+    paired_on: KeyOption = None,
     cluster_by: Annotated[str | None, typer.Option(help="the field whose items belong together")] = None,
     out: Annotated[Path | None, typer.Option(help="folder of the picture")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON document")] = False,  # noqa: FBT002
@@ -42,6 +52,13 @@ def compare_files(
 ) -> None:
     """Pair two models' results, test their difference, and say how small a one these items can show."""
     pairing = choose("stats.pairing", mine)
+    if others:
+        paths = [first, second, *others]
+        sides = [read(path, metric, paired_on, cluster_by) for path in paths]
+        matrix(
+            sides, [path.stem for path in paths], pairing, clustered=cluster_by is not None, as_json=as_json, out=out
+        )
+        return
     ours, theirs = (read(path, metric, paired_on, cluster_by) for path in (first, second))
     found = compare(ours, theirs, pairing, clustered=cluster_by is not None)
     if out is not None:
@@ -51,9 +68,127 @@ def compare_files(
         keys = ("estimate", "confidence_interval", "pvalue", "method", "n", "power", "detectable")
         sys.stdout.write(json.dumps({key: asdict(found)[key] for key in keys}) + "\n")
     else:
-        show(found, metric, (first.stem, second.stem))
+        show(found, metric or "score", (first.stem, second.stem))
     if out is not None:
         stderr.print(f"picture: {out / 'compare.svg'}", highlight=False)
+
+
+def matrix(
+    sides: list[dict[str, tuple[float, str]]],
+    names: list[str],
+    pairing: ModuleType,
+    *,
+    clustered: bool,
+    as_json: bool,
+    out: Path | None,
+) -> None:
+    """Compare each model with each, the p-values corrected for all of them (Holm)."""
+    pairs = list(itertools.combinations(range(len(sides)), 2))
+    found = [compare(sides[i], sides[j], pairing, clustered=clustered) for i, j in pairs]
+    pvalues = [float(p) for p in pairing.adjust_pvalues([one.pvalue for one in found], "holm")]
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        picture_matrix(pairs, [one.estimate for one in found], pvalues, names, out / "matrix.svg")
+    table = Table(box=None, pad_edge=False)
+    for column in ("first", "second", "difference", "95 % interval", "p", "p, Holm"):
+        table.add_column(column, justify="left" if column in ("first", "second") else "right")
+    rows = []
+    for (i, j), one, adjusted in zip(pairs, found, pvalues, strict=True):
+        low, high = one.confidence_interval
+        interval = f"{low:+.4f} to {high:+.4f}"
+        table.add_row(names[i], names[j], f"{one.estimate:+.4f}", interval, f"{one.pvalue:.3g}", f"{adjusted:.3g}")
+        row = {"first": names[i], "second": names[j], "estimate": one.estimate, "confidence_interval": [low, high]}
+        rows.append({**row, "pvalue": one.pvalue, "pvalue_holm": adjusted, "method": one.method, "n": one.n})
+    if as_json:
+        sys.stdout.write(json.dumps(rows) + "\n")
+    else:
+        console.print(table, highlight=False)
+    if out is not None:
+        stderr.print(f"picture: {out / 'matrix.svg'}", highlight=False)
+
+
+def picture_matrix(
+    pairs: list[tuple[int, int]], estimates: list[float], pvalues: list[float], names: list[str], path: Path
+) -> None:
+    """Draw a matrix of differences, those that survive the correction in bold."""
+    from matplotlib.figure import Figure  # noqa: PLC0415 - half a second that the numbers need not wait for
+
+    count, widest = len(names), max(map(abs, estimates)) or 1.0
+    figure = Figure(figsize=(3 + 0.9 * count, 1.4 + 0.6 * count), layout="constrained")
+    axes = figure.add_subplot()
+    cells = [[math.nan] * count for _ in names]
+    for (i, j), estimate, pvalue in zip(pairs, estimates, pvalues, strict=True):
+        for row, column, value in ((i, j, estimate), (j, i, -estimate)):
+            cells[row][column] = value
+            weight = "bold" if pvalue <= ALPHA else "normal"
+            axes.text(column, row, f"{value:+.3f}", ha="center", va="center", weight=weight, fontsize="small")
+    axes.imshow(cells, cmap="RdBu", vmin=-1.5 * widest, vmax=1.5 * widest, aspect="auto")
+    axes.set(xticks=range(count), yticks=range(count))
+    axes.set_title("row minus column; bold: p at most 0.05 after Holm", fontsize="small")
+    axes.set_xticklabels(names, rotation=30, ha="right")
+    axes.set_yticklabels(names)
+    scratch = path.with_name(f".{path.name}.tmp")
+    figure.savefig(scratch, format="svg", metadata={"Date": None})
+    scratch.replace(path)
+
+
+@app.command("ab")
+def ab_counts(
+    first: Annotated[str, typer.Argument(help="the treatment's successes and units, as 530/10000")],
+    second: Annotated[str, typer.Argument(help="the control's")],
+    weights: Annotated[str, typer.Option(help="shares that were asked for, treatment first")] = "0.5,0.5",
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON document")] = False,  # noqa: FBT002
+    mine: MineOption = "",
+) -> None:
+    """Test an A/B test by its counts: first whether the split can be trusted, then the difference of the shares."""
+    experiments = choose("stats.experiments", mine)
+    counts = [_successes(text) for text in (first, second)]
+    asked = [_number(part) for part in weights.split(",")]
+    if len(asked) != len(counts):
+        msg = f"--weights {weights}: must be two shares, such as 0.5,0.5"
+        raise ValueError(msg)
+    mismatch = experiments.srm([n for _, n in counts], asked)
+    # Of units that are their own denominator the ratio is a share, and the test Welch's.
+    units = [np.repeat([1.0, 0.0], (k, n - k)) for k, n in counts]
+    found = experiments.ratio_metric(units[0], np.ones(units[0].size), units[1], np.ones(units[1].size))
+    odds = experiments.ab_beta_binomial(*counts[0], *counts[1])
+    low, high = map(float, found.confidence_interval(0.95))
+    document = {"estimate": found.estimate, "confidence_interval": [low, high], "pvalue": found.pvalue}
+    document |= {"srm_pvalue": mismatch.pvalue, "first_better": odds.first_better}
+    document |= {"loss_first": odds.loss_first, "loss_second": odds.loss_second}
+    if as_json:
+        sys.stdout.write(json.dumps(document) + "\n")
+        return
+    verdict = "the split cannot be trusted: find the bug first" if mismatch.pvalue < MISMATCH else "no sign of a bug"
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_row("sample ratio", f"p = {mismatch.pvalue:.3g}   {verdict}")
+    table.add_row("shares", " against ".join(f"{k / n:.4f} of {n}" for k, n in counts))
+    table.add_row("difference", f"{found.estimate:+.4f}   95 % interval {low:+.4f} to {high:+.4f}")
+    table.add_row("p-value", f"{found.pvalue:.3g}   Welch's t")
+    table.add_row("first is better", f"{odds.first_better:.4f}   with flat priors")
+    table.add_row("expected loss", f"{odds.loss_first:.2g} by choosing the first, {odds.loss_second:.2g} the second")
+    console.print(table, highlight=False)
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        msg = f"{text!r} is no number"
+        raise ValueError(msg) from error
+
+
+def _successes(text: str) -> tuple[int, int]:
+    """Read successes and units."""
+    parts = text.split("/")
+    if len(parts) != 2 or not all(part.strip().isdecimal() for part in parts):  # noqa: PLR2004
+        msg = f"{text!r} must be successes/units, such as 530/10000"
+        raise ValueError(msg)
+    k, n = int(parts[0]), int(parts[1])
+    if not 0 <= k <= n or n < 2:  # noqa: PLR2004
+        msg = f"{text!r}: successes must not be more than units, of which at least 2 are needed"
+        raise ValueError(msg)
+    return k, n
 
 
 def show(found: Finding, metric: str, names: tuple[str, str]) -> None:

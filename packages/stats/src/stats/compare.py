@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 NORMAL = NormalDist()
 ALPHA, POWER = 0.05, 0.8
+SCORES = ("correct", "acc", "exact_match", "acc_norm", "score")  # what evaluations call the score of an item
 FEWEST_CLUSTERS = 20  # below, cluster intervals are known to be too short
 
 
@@ -39,16 +40,23 @@ class Finding:
     clusters: int | None
 
 
-def read(path: Path, metric: str, key: str, cluster: str | None) -> dict[str, tuple[float, str]]:
+def read(path: Path, metric: str | None, key: str | None, cluster: str | None) -> dict[str, tuple[float, str]]:
     """Read a score and a cluster for each item of a JSONL or CSV file, by the item's id.
 
-    ``metric``, ``key`` and ``cluster`` name fields; dots reach into nested ones. Raises ValueError where a field is
-    missing, a score is no number, or an id comes twice.
+    ``metric``, ``key`` and ``cluster`` name fields; dots reach into nested ones. Without them the sample logs of
+    lm-evaluation-harness are read as they are: its first metric by item ``doc_id``, and where answers were extracted
+    in several ways (``filter``) by both. Raises ValueError where a field is missing, a score is no number, or an id
+    comes twice.
     """
     rows: dict[str, tuple[float, str]] = {}
+    ways = key is None
     for number, record in enumerate(_records(path), 1):
+        metric = metric or next((name for name in SCORES if name in record), SCORES[0])
+        key = key or ("doc_id" if "doc_id" in record and "id" not in record else "id")
         try:
             item, value = str(_field(record, key)), float(_field(record, metric))
+            if ways and key == "doc_id" and "filter" in record:
+                item += f" {record['filter']}"
             group = str(_field(record, cluster)) if cluster else ""
         except KeyError as error:
             msg = f"{path}, record {number}: no field {error}, only {', '.join(map(str, record))}"
