@@ -1,6 +1,7 @@
 """The tool: real text, stable JSON, one readable line for what is wrong."""
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,24 @@ def test_generate_draws_by_its_seed(monkeypatch: pytest.MonkeyPatch, capsys: pyt
         assert text("--temperature", "1.5", *narrow) == greedy, f"{narrow} leaves the most likely token"
 
 
+@pytest.mark.parametrize(("tokens", "sampling"), [("12", ()), ("30", ("--temperature", "1.5", "--seed", "3"))])
+def test_generate_keeps_to_a_pattern(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, tokens: str, sampling: Any
+) -> None:
+    wanted = r"[a-z]+(, [a-z]+)*\."
+    assert run(monkeypatch, "generate", "--prompt", "x = ", "--tokens", tokens, "--regex", wanted, *sampling) == 0
+    text = capsys.readouterr().out.removeprefix("x = ").removesuffix("\n")
+    assert re.fullmatch(wanted, text), text
+    file = tmp_path / "schema.json"
+    properties = {"name": {"type": "string"}, "tags": {"type": "array", "items": {"enum": ["a", 1]}, "minItems": 1}}
+    file.write_text(json.dumps({"type": "object", "properties": properties, "required": ["name"]}))
+    assert run(monkeypatch, "generate", "--prompt", "x = ", "--tokens", "40", "--schema", str(file), *sampling) == 0
+    found = json.loads(capsys.readouterr().out.removeprefix("x = "))
+    assert isinstance(found["name"], str)
+    assert set(found["tags"]) <= {"a", 1}
+    assert found["tags"]
+
+
 def test_memory_counts_bytes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ("memory", "--context", "100", "--batch", "3", "--gigabytes", "1", "--json")
     assert run(monkeypatch, *arguments) == 0
@@ -92,6 +111,10 @@ def test_compare_as_json_and_as_a_picture(
         (("generate", "--top-p", "0"), "top-p is 0"),
         (("generate", "--min-p", "1.5"), "min-p is 1.5"),
         (("generate", "--mine", "nothing"), "no such exercise"),
+        (("generate", "--regex", "(a"), "'(a' is not a regular expression"),
+        (("generate", "--regex", "^a"), "no anchors"),
+        (("generate", "--regex", "a{90}", "--tokens", "5"), "5 are left"),
+        (("generate", "--schema", "nowhere.json"), "nowhere.json"),
         (("memory", "--context", "-1"), "--context -1"),
         (("compare", "--contexts", "8,x"), "positive numbers are wanted"),
         (("compare", "--contexts", "500"), "beyond the model's limit of 512"),

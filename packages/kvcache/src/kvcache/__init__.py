@@ -13,14 +13,26 @@ from kvcache.prefixes.solution import HashChain, RadixTree
 from kvcache.rotary import Scaled, Scaling
 from kvcache.rotary.solution import frequencies, positions_of, rotate, scaled_frequencies
 from kvcache.sampler import Sampler
-from kvcache.sampling import Beam
-from kvcache.sampling.solution import beam_search, min_p, repetition_penalty, sample, top_k, top_p
+from kvcache.sampling import Automaton, Beam, TokenTable
+from kvcache.sampling._regex import automaton
+from kvcache.sampling._schema import schema_regex
+from kvcache.sampling.solution import (
+    beam_search,
+    constrain,
+    min_p,
+    repetition_penalty,
+    sample,
+    token_table,
+    top_k,
+    top_p,
+)
 from kvcache.shared import SharedMemory
 from kvcache.speculation import Draft, Drafter, Round
 from kvcache.speculation.solution import ModelDrafter, NgramDrafter, accept, accept_greedy, generate
 
 __all__ = [
     "EMPTY",
+    "Automaton",
     "Beam",
     "BlockPool",
     "Codes",
@@ -43,6 +55,7 @@ __all__ = [
     "Scaling",
     "SharedMemory",
     "SlidingCache",
+    "TokenTable",
     "TransformersCache",
     "View",
     "accept",
@@ -50,7 +63,9 @@ __all__ = [
     "attend",
     "attend_grouped",
     "attend_tiled",
+    "automaton",
     "beam_search",
+    "constrain",
     "dequantize",
     "frequencies",
     "generate",
@@ -63,8 +78,10 @@ __all__ = [
     "rotate",
     "sample",
     "scaled_frequencies",
+    "schema_regex",
     "seen",
     "slot_mapping",
+    "token_table",
     "top_k",
     "top_p",
     "unpack",

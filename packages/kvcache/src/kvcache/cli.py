@@ -21,6 +21,8 @@ from kvcache.caches import KVCache
 from kvcache.decoder import Config, Decoder
 from kvcache.race import MakeCache, race, read_bandwidth
 from kvcache.sampler import Sampler
+from kvcache.sampling._regex import automaton
+from kvcache.sampling._schema import schema_regex
 from models.load import NAMES, folder_of
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -59,6 +61,8 @@ def generate(
     top_p: Annotated[float, typer.Option(help="draw from the fewest tokens that have this probability")] = 1.0,
     min_p: Annotated[float, typer.Option(help="draw from tokens this likely beside the most likely one")] = 0.0,
     seed: Annotated[int, typer.Option(help="of the draws")] = 0,
+    regex: Annotated[str, typer.Option(help="write only what this regular expression matches")] = "",
+    schema: Annotated[Path | None, typer.Option(help="write only JSON for the schema in this file")] = None,
     mine: MineOption = "",
 ) -> None:
     """Stream text and close with tokens per second, the cache's bytes and the share of the bandwidth bound."""
@@ -69,21 +73,32 @@ def generate(
     sampler = Sampler(temperature, top_k, top_p, min_p, seed, draws)
     loaded = load(model)
     decoder = Decoder.from_model(loaded.model, int8=int8)
+    table = None
+    if regex or schema:
+        draws = choose("kvcache.sampling", mine)
+        table = draws.token_table(automaton(pattern_of(regex, schema)), *spelled(loaded.tokenizer))
     ids = torch.tensor([loaded.tokenizer(prompt)["input_ids"]], dtype=torch.int64)
     held = make(cache, mine, window, sinks)(decoder, ids.shape[1] + tokens)
     logits = decoder.prefill(ids, held)
     console.out(prompt, end="", highlight=False)
     found: list[int] = []
-    shown, start = "", time.perf_counter()
+    shown, start, state = "", time.perf_counter(), torch.zeros(1, dtype=torch.int64)
     for step in range(tokens):
+        if table is not None:
+            logits = draws.constrain(logits, table, state, tokens - step)
         found.append(int(sampler(logits, step)))
+        if table is not None:
+            state = table.after[state, found[-1]].long()
+            if int(state) == len(table.after) - 1:
+                found.pop()
+                break
         text = loaded.tokenizer.decode(found)
         if not text.endswith("\N{REPLACEMENT CHARACTER}"):  # half a character: wait for its other bytes
             console.out(text[len(shown) :], end="", highlight=False)
             shown = text
         if step + 1 < tokens:
             logits = decoder.forward(torch.tensor([[found[-1]]]), held)
-    seconds = (time.perf_counter() - start) / max(tokens - 1, 1)
+    seconds = (time.perf_counter() - start) / max(min(len(found), tokens - 1), 1)
     per_token = decoder.config.bytes_per_token(decoder.dtype.itemsize)
     read = decoder.nbytes + min(held.nbytes, per_token * held.length)
     bound = read / read_bandwidth()
@@ -225,6 +240,35 @@ def read_config(model: str) -> Config:
     except OSError as error:
         msg = f"no model at '{model}': not a folder, not tinylm, and not to be had from the hub"
         raise ValueError(msg) from error
+
+
+def pattern_of(regex: str, schema: Path | None) -> str:
+    """Return the regular expression that is asked for; ValueError for two, or a file that is no JSON."""
+    if schema is None:
+        return regex
+    if regex:
+        msg = "--regex and --schema: one of them is wanted"
+        raise ValueError(msg)
+    try:
+        return schema_regex(json.loads(schema.read_text("utf-8")))
+    except json.JSONDecodeError as error:
+        msg = f"--schema {schema} is not JSON: {error}"
+        raise ValueError(msg) from error
+
+
+def spelled(tokenizer: Any) -> tuple[list[bytes], int]:  # noqa: ANN401 - transformers' tokenizers are untyped
+    """Return the bytes of each token of a byte-level tokenizer, and its end of text; ValueError for another kind."""
+    decoder = json.loads(tokenizer.backend_tokenizer.to_str())["decoder"] or {}
+    if decoder.get("type") != "ByteLevel" or tokenizer.eos_token_id is None:
+        msg = f"--regex and --schema need a byte-level tokenizer with an end of text, not {decoder.get('type')}"
+        raise ValueError(msg)
+    special = set(tokenizer.all_special_ids)
+    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]  # of GPT-2's letters these stand for themselves
+    others = [byte for byte in range(256) if byte not in plain]
+    letters = {chr(byte): byte for byte in plain} | {chr(256 + i): byte for i, byte in enumerate(others)}
+    words = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+    found = [b"" if i in special else bytes(letters[c] for c in word) for i, word in enumerate(words)]
+    return found, tokenizer.eos_token_id
 
 
 def make(kind: str, mine: str = "", window: int = 128, sinks: int = 4) -> MakeCache:

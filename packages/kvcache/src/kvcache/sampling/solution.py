@@ -1,11 +1,14 @@
 """The production answer: no sort of the whole vocabulary, and noise computed from seed, step and token alone."""
 
+from collections.abc import Iterator, Sequence
+
 import torch
 from torch import Tensor
 
-from kvcache.sampling import Beam, Score
+from kvcache.sampling import DEAD, Automaton, Beam, Score, TokenTable
 
 FAR = float("-inf")
+NEVER = 1 << 40  # tokens
 FEW = 256  # tokens that top-p looks at before it sorts a vocabulary
 
 
@@ -146,6 +149,113 @@ def beam_search(score: Score, start: Tensor, width: int, length: int, eos: int, 
             break
         live, sums = following[on.to(live.device)], values[on]
     return sorted(done, key=lambda beam: -beam.score)[:width]
+
+
+def token_table(automaton: Automaton, tokens: Sequence[bytes], eos: int) -> TokenTable:
+    """Tell for each state of ``automaton`` which tokens may come, and where they lead.
+
+    ``tokens[i]`` are the bytes of token ``i``; ``eos`` is the one that ends a text, and other tokens without bytes
+    never come. No dead ends: a token stays only if some tokens after it end the text. Raises ValueError where ``eos``
+    is not in the vocabulary, and where these tokens write no text that matches. Source: Willard and Louf 2023,
+    arXiv:2307.09702, section 3.
+    """
+    if not 0 <= eos < len(tokens):
+        msg = f"eos is {eos}, outside the vocabulary of {len(tokens)}"
+        raise ValueError(msg)
+    step, end = automaton.step, len(automaton.step)
+    after = torch.full((end + 1, len(tokens)), DEAD, dtype=torch.int32)
+    # One level of the trie after the other, every state at once, and only as far as a text lives.
+    start = now = torch.arange(end)
+    node = torch.zeros(end, dtype=torch.int64)
+    for children, first, byte, ends, spells in _levels(tokens):
+        # The children of each node are neighbours: repeat what lives once for each of them.
+        count = children[node]
+        offset = torch.arange(int(count.sum())) - (count.cumsum(0) - count).repeat_interleave(count)
+        node = first[node].repeat_interleave(count) + offset
+        start, now = start.repeat_interleave(count), step[now.repeat_interleave(count), byte[node]]
+        start, now, node = (t[now != DEAD] for t in (start, now, node))
+        spelled = ends[node + 1] - ends[node]
+        offset = torch.arange(int(spelled.sum())) - (spelled.cumsum(0) - spelled).repeat_interleave(spelled)
+        token = spells[ends[node].repeat_interleave(spelled) + offset]
+        after[start.repeat_interleave(spelled), token] = now.repeat_interleave(spelled).int()
+    after[:, eos] = DEAD
+    after[:end][automaton.final, eos] = end
+    after[end, eos] = end
+    needed = _needed(after)
+    if int(needed[0]) >= NEVER:
+        msg = f"no text of these {len(tokens)} tokens matches {automaton.pattern!r}"
+        raise ValueError(msg)
+    after[(after != DEAD) & (needed[after.clamp(min=0).long()] >= NEVER)] = DEAD
+    return TokenTable(after, needed)
+
+
+def constrain(logits: Tensor, table: TokenTable, states: Tensor, left: int | None = None) -> Tensor:
+    """Set the tokens that may not come to -inf, each row by its own state.
+
+    ``states`` is (rows,) int64: 0, then ``table.after[state, token]`` of each token drawn. With ``left`` only tokens
+    stay after which the text can still end within ``left`` tokens, this one and the end among them. Raises ValueError
+    for states of another number or that do not exist, a vocabulary of another size, a row that needs more than
+    ``left``, and what ``top_k`` refuses.
+    """
+    _refuse(logits)
+    if tuple(states.shape) != (len(logits),) or table.after.shape[1] != logits.shape[1]:
+        shapes = f"{tuple(logits.shape)}, states {tuple(states.shape)}, the table {tuple(table.after.shape)}"
+        msg = f"logits have shape {shapes}: (rows, vocabulary), (rows,) and (states, vocabulary) are wanted"
+        raise ValueError(msg)
+    if states.numel() and not 0 <= int(states.min()) <= int(states.max()) < len(table.after):
+        msg = f"states {states.tolist()[:5]} are not all among the table's {len(table.after)}"
+        raise ValueError(msg)
+    after = table.after.to(logits.device)[states]  # (rows, vocabulary)
+    if left is None:
+        return logits.masked_fill(after == DEAD, FAR)
+    needed = table.needed[states.cpu()]
+    if bool((needed > left).any()):
+        row = int((needed > left).nonzero()[0, 0])
+        msg = f"row {row} needs {int(needed[row])} more tokens to end well, {left} are left"
+        raise ValueError(msg)
+    late = table.needed.to(logits.device) > left - 1
+    return logits.masked_fill((after == DEAD) | late[after.clamp(min=0)], FAR)
+
+
+def _levels(tokens: Sequence[bytes]) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor, Tensor]]:
+    """Yield the levels of a trie of ``tokens``, nodes in order.
+
+    For each node of the level above: how many children it has, and the first; for each node of this one: its byte, and
+    the part of the last tensor where the tokens are that end here.
+    """
+    order = sorted((text, i) for i, text in enumerate(tokens) if text)
+    depth, parents = 0, [0] * len(order)  # the node of the level above that each token goes through
+    above = 1
+    while order:
+        nodes, through = list[tuple[int, int]](), list[int]()
+        for (text, _), parent in zip(order, parents, strict=True):
+            if not nodes or nodes[-1] != (parent, text[depth]):
+                nodes.append((parent, text[depth]))
+            through.append(len(nodes) - 1)
+        of, byte = torch.tensor(nodes).T
+        children = torch.bincount(of, minlength=above)
+        ending = [(node, i) for (text, i), node in zip(order, through, strict=True) if len(text) == depth + 1]
+        where, spells = torch.tensor(ending, dtype=torch.int64).view(-1, 2).T
+        ends = torch.cat([torch.zeros(1, dtype=torch.int64), torch.bincount(where, minlength=len(nodes)).cumsum(0)])
+        yield children, children.cumsum(0) - children, byte, ends, spells
+        on = [(pair, node) for pair, node in zip(order, through, strict=True) if len(pair[0]) > depth + 1]
+        order, parents = [pair for pair, _ in on], [node for _, node in on]
+        depth, above = depth + 1, len(nodes)
+
+
+def _needed(after: Tensor) -> Tensor:
+    """Return the fewest tokens from each state to the last one, NEVER where there is no way."""
+    at, token = torch.where(after != DEAD)
+    pairs = torch.stack([at, after[at, token].long()], 1)
+    origin, to = pairs.unique(dim=0).T  # few, however many tokens there are
+    needed = torch.full((len(after),), NEVER)
+    needed[-1] = 0
+    while True:
+        better = needed.scatter_reduce(0, origin, needed[to] + 1, "amin").clamp(max=NEVER)
+        better[-1] = 0
+        if torch.equal(better, needed):
+            return needed
+        needed = better
 
 
 def _mix(x: Tensor) -> Tensor:

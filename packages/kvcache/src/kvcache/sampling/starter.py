@@ -1,11 +1,12 @@
 """Your turn: replace each ``raise NotImplementedError``."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from kvcache.sampling import Beam, Score
+from kvcache.sampling import Automaton, Beam, Score, TokenTable
 
 
 def top_k(logits: Tensor, k: int) -> Tensor:
@@ -63,3 +64,25 @@ def beam_search(score: Score, start: Tensor, width: int, length: int, eos: int, 
     arXiv:1409.3215, section 3.2; Wu et al. 2016, arXiv:1609.08144, eq. 14.
     """
     raise NotImplementedError("TODO 6 (stretch, about 20 lines): 2 * width candidates, ended ones aside")
+
+
+def token_table(automaton: Automaton, tokens: Sequence[bytes], eos: int) -> TokenTable:
+    """Tell for each state of ``automaton`` which tokens may come, and where they lead.
+
+    ``tokens[i]`` are the bytes of token ``i``; ``eos`` is the one that ends a text, and other tokens without bytes
+    never come. No dead ends: a token stays only if some tokens after it end the text. Raises ValueError where ``eos``
+    is not in the vocabulary, and where these tokens write no text that matches. Source: Willard and Louf 2023,
+    arXiv:2307.09702, section 3.
+    """
+    raise NotImplementedError("TODO 7 (stretch, about 30 lines): walk a trie of the tokens, then prune what cannot end")
+
+
+def constrain(logits: Tensor, table: TokenTable, states: Tensor, left: int | None = None) -> Tensor:
+    """Set the tokens that may not come to -inf, each row by its own state.
+
+    ``states`` is (rows,) int64: 0, then ``table.after[state, token]`` of each token drawn. With ``left`` only tokens
+    stay after which the text can still end within ``left`` tokens, this one and the end among them. Raises ValueError
+    for states of another number or that do not exist, a vocabulary of another size, a row that needs more than
+    ``left``, and what ``top_k`` refuses.
+    """
+    raise NotImplementedError("TODO 8 (stretch, about 5 lines): mask by where each token leads")

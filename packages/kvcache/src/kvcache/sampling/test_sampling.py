@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 from collections.abc import Callable
 from types import ModuleType
 
@@ -11,6 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from torch import Tensor
+
+from kvcache.sampling import DEAD, TokenTable
+from kvcache.sampling._regex import automaton
 
 FAR = float("-inf")
 DRAWS = 20_000
@@ -253,3 +257,155 @@ def test_bad_beams_are_refused(impl: ModuleType, device: str) -> None:
     for width, length, words in ((0, 1, "width is 0"), (1, 0, "length is 0")):
         with pytest.raises(ValueError, match=words):
             impl.beam_search(lambda t: t.float(), torch.tensor([1], device=device), width, length, 0)
+
+
+# Only what matches
+
+
+ALPHABET = [
+    b"",
+    *(bytes([byte]) for byte in b'abc01".\n\xc3\xa9'),
+    b"ab",
+    b"ba",
+    b"aab",
+    b"10",
+    b"",
+    b"ab",
+    "é".encode(),
+]
+EOS = 0
+PATTERNS = [
+    "(a|b)*abb",
+    "a{2,4}",
+    "[^a]b?",
+    "(0|1[01]*)(\\.[01]+)?",
+    "a?b?c?",
+    "é+a",
+    "\\d{3}|\\w",
+    '"[^"]*"',
+    ".",
+    "(ab)+?",
+]
+
+
+def texts_of(table: TokenTable, tokens: list[bytes], most: int) -> set[bytes]:
+    """Return all texts of at most ``most`` tokens that the table lets end."""
+    found, waiting = set[bytes](), [(0, b"", 0)]
+    while waiting:
+        state, text, count = waiting.pop()
+        for token in (table.after[state] != DEAD).nonzero()[:, 0].tolist():
+            if token == EOS:
+                found.add(text)
+            elif count < most:
+                waiting.append((int(table.after[state, token]), text + tokens[token], count + 1))
+    return found
+
+
+def matches(pattern: str, text: bytes) -> bool:
+    try:
+        return re.fullmatch(pattern, text.decode(), re.ASCII) is not None
+    except UnicodeDecodeError:
+        return False
+
+
+@pytest.mark.stretch
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_the_table_lets_exactly_the_matches_end(impl: ModuleType, pattern: str) -> None:
+    found = texts_of(impl.token_table(automaton(pattern), ALPHABET, EOS), ALPHABET, 3)
+    every = {b"".join(parts) for n in range(4) for parts in itertools.product(filter(None, set(ALPHABET)), repeat=n)}
+    wanted = {text for text in every if matches(pattern, text)}
+    assert found == wanted, f"{pattern}: {sorted(found - wanted)[:3]} too many, {sorted(wanted - found)[:3]} missing"
+
+
+@pytest.mark.stretch
+def test_nothing_that_cannot_end_is_begun(impl: ModuleType) -> None:
+    tokens = [b"", b"a", b"b", b"ax"]
+    table = impl.token_table(automaton("b|aa*x|(ac)"), tokens, EOS)
+    assert (table.after[0] != DEAD).tolist() == [False, True, True, True]
+    table = impl.token_table(automaton("b|acx*"), tokens, EOS)  # no token writes a c, so nothing may begin with a
+    assert (table.after[0] != DEAD).tolist() == [False, False, True, False], "a text was begun that cannot end"
+
+
+@pytest.mark.stretch
+@pytest.mark.only("starter", "solution", "baseline")
+def test_what_is_needed_is_counted(impl: ModuleType) -> None:
+    table = impl.token_table(automaton("a{5}b*"), [b"", b"a", b"b", b"aaa"], EOS)
+    state = int(table.after[0, 1])  # behind a: aaa, a, end
+    assert (int(table.needed[0]), int(table.needed[state])) == (4, 3), f"needed {table.needed.tolist()}"
+    assert int(table.needed[-1]) == 0, "nothing is needed behind the end"
+    assert table.after[-1].tolist() == [len(table.after) - 1, DEAD, DEAD, DEAD], "what has ended stays so"
+    assert table.after.shape[1] == 4
+
+
+@pytest.mark.stretch
+@pytest.mark.only("starter", "solution", "baseline")
+def test_logits_are_masked_by_state(impl: ModuleType, device: str) -> None:
+    table = impl.token_table(automaton("a{5}b*"), [b"", b"a", b"b", b"aaa"], EOS)
+    states = torch.tensor([0, len(table.after) - 1, int(table.after[0, 3])], device=device)
+    logits = torch.arange(12.0, device=device).view(3, 4)
+    before = logits.clone()
+    found = impl.constrain(logits, table, states)
+    assert kept(found) == [[1, 3], [0], [1]], f"start, end, behind aaa: {kept(found)}"
+    assert torch.equal(found[found > FAR], logits[found > FAR])
+    assert torch.equal(logits, before), "logits were changed in place"
+    assert kept(impl.constrain(logits[:1], table, states[:1], 5)) == [[1, 3]]
+    assert kept(impl.constrain(logits[:1], table, states[:1], 4)) == [[1, 3]]  # a, aaa, a, end
+    two = impl.token_table(automaton("a|bbb"), [b"", b"a", b"b", b"c"], EOS)
+    assert kept(impl.constrain(logits[:1], two, states[:1], 4)) == [[1, 2]]
+    assert kept(impl.constrain(logits[:1], two, states[:1], 3)) == [[1]], "b b b and the end are 4 tokens, 3 are left"
+
+
+PIECES = st.recursive(
+    st.sampled_from(["a", "b", "0", "[ab]", "[^a]", ".", "\\d", "\\w", "é", "ab", "[a-é]"]),
+    lambda inner: st.one_of(
+        st.tuples(inner, inner).map("".join),
+        st.tuples(inner, inner).map(lambda ab: f"({ab[0]}|{ab[1]})"),
+        st.tuples(inner, st.sampled_from(["*", "+", "?", "{2}", "{1,3}", "*?", "{0,2}"])).map(
+            lambda ab: f"({ab[0]}){ab[1]}"
+        ),
+    ),
+    max_leaves=6,
+)
+
+
+@pytest.mark.stretch
+@pytest.mark.only("starter", "solution")
+@settings(max_examples=40, deadline=None)
+@given(pattern=PIECES, seed=st.integers(0, 999), spare=st.integers(0, 6))
+def test_every_drawn_text_matches(impl: ModuleType, pattern: str, seed: int, spare: int) -> None:
+    tokens = [b"", *(bytes([byte]) for byte in range(256)), b"ab", b"aa", b"0a", "éa".encode(), b"\xa9b"]
+    table = impl.token_table(automaton(pattern), tokens, EOS)
+    budget, state, text = int(table.needed[0]) + spare, 0, b""
+    for step in range(budget):
+        logits = torch.randn(1, len(tokens), generator=torch.Generator().manual_seed(seed + step))
+        logits[0, EOS] = -50.0  # never likely: it must come by force
+        masked = impl.constrain(logits, table, torch.tensor([state]), budget - step)
+        assert bool((masked > FAR).any()), f"{pattern}: nothing may follow {text!r}"
+        token = int(masked.argmax())
+        if token == EOS:
+            break
+        state, text = int(table.after[state, token]), text + tokens[token]
+    else:
+        pytest.fail(f"{pattern}: {text!r} did not end within {budget} tokens")
+    assert matches(pattern, text), f"{pattern} does not match {text!r}"
+
+
+@pytest.mark.stretch
+@pytest.mark.only("starter", "solution")
+def test_bad_constraints_are_refused(impl: ModuleType, device: str) -> None:
+    tokens = [b"", b"a"]
+    table = impl.token_table(automaton("aaa"), tokens, EOS)
+    with pytest.raises(ValueError, match="eos is 2, outside the vocabulary of 2"):
+        impl.token_table(automaton("a"), tokens, 2)
+    with pytest.raises(ValueError, match="no text of these 2 tokens matches 'ab'"):
+        impl.token_table(automaton("ab"), tokens, EOS)
+    good, start = torch.zeros(1, 2, device=device), torch.zeros(1, dtype=torch.int64, device=device)
+    for logits, states in ((good, start[:0]), (torch.zeros(1, 3, device=device), start)):
+        with pytest.raises(ValueError, match="are wanted"):
+            impl.constrain(logits, table, states)
+    with pytest.raises(ValueError, match="not all among"):
+        impl.constrain(good, table, start + 9)
+    with pytest.raises(ValueError, match="row 0 needs 4 more tokens to end well, 3 are left"):
+        impl.constrain(good, table, start, 3)
+    with pytest.raises(ValueError, match="NaN"):
+        impl.constrain(good * float("nan"), table, start)
