@@ -190,6 +190,20 @@ def test_rounding_costs_more_with_fewer_bits(tiny: Loaded) -> None:
     assert rows["rtn3-g32"].megabytes < rows["int4-g32"].megabytes < rows["fp32"].megabytes
 
 
+def test_schemes_that_look_at_inputs_keep_the_size_and_lose_less(tiny: Loaded) -> None:
+    """Random weights have little for GPTQ to gain; the order of the divergences must hold all the same."""
+    names = ["rtn4-g32", "rtn3-g32", "gptq4-g32", "gptq3-g32", "awq4-g32", "smooth-dynamic", "smooth-static"]
+    rows = {row.scheme: row for row in measure(tiny, names, int8)}
+    for bits in (4, 3):
+        plain, moved = rows[f"rtn{bits}-g32"], rows[f"gptq{bits}-g32"]
+        assert (moved.bits_per_weight, moved.megabytes) == (plain.bits_per_weight, plain.megabytes)
+        assert 0 < (moved.kl or 0) < (plain.kl or 0), f"{bits} bits: {moved.kl} nats, rounded to nearest {plain.kl}"
+    assert rows["awq4-g32"].bits_per_weight == 4 + 20 / 32
+    for name in ("smooth-dynamic", "smooth-static"):
+        assert 8 < rows[name].bits_per_weight < 10
+        assert (rows[name].latency_ms or 0) > 0
+
+
 def test_correctness_is_that_of_the_likeliest_token(tiny: Loaded) -> None:
     texts = {"a.py": "import os\n" * 60, "b.py": "def f(x):\n    return x\n"}
     rows = correctness(tiny, {"fp32": tiny.model, "same": tiny.model}, texts, most=100)

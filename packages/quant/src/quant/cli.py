@@ -32,8 +32,8 @@ ENCODER = {"cosine_min": "min cosine", "top10": "top-10 kept"}
 def demonstrate(context: typer.Context, mine: MineOption = "") -> None:
     """Post-training quantization. Without a command: report on both embedded models."""
     if context.invoked_subcommand is None:
-        for model in ("minilm", "tinylm"):
-            report(model, mine=mine, out=Path("quant-report") / model)
+        for model, more in (("minilm", ""), ("tinylm", ",gptq4-g32,gptq3-g32")):
+            report(model, scheme=ALL + more, mine=mine, out=Path("quant-report") / model)
 
 
 @app.command()

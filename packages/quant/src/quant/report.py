@@ -17,16 +17,22 @@ from torch.nn import functional as F
 from models import Loaded, corpus, sentences
 from models.train import encode
 from quant.affine.solution import choose_qparams, dequantize, quantize
+from quant.hessian.solution import gptq_model
 from quant.int4.solution import Int4Linear
 from quant.int8 import Policy
 from quant.int8 import solution as int8_solution
 from quant.packing.solution import bits_per_weight as packed_bits
+from quant.smoothing.solution import awq, smooth
 
 WINDOWS = 24  # of held-out text that a language model is judged on
-CALIBRATION = 4  # batches that static ranges are taken from, none of them judged
+CALIBRATION = 4  # of 28 batches, kept back to calibrate with where the reader's text is judged
+SEEN = 16  # windows of the text that tinylm was trained on, to calibrate with where the held-out text is judged
 ROUNDS = 15  # of the interleaved timing
 BATCH = 32  # sentences
-ROUNDED = {"rtn3-g32": (3, 32), "rtn4-channel": (4, 1 << 30)}  # bits and columns of a group
+PLAIN = {"rtn4-g32": (4, 32), "rtn3-g32": (3, 32), "rtn4-channel": (4, 1 << 30)}  # bits and columns of a group
+GPTQ = {"gptq4-g32": (4, 32, False), "gptq3-g32": (3, 32, True)}  # the third says whether large inputs go first
+AWQ = {"awq4-g32": (4, 32), "awq3-g32": (3, 32)}
+ROUNDED = PLAIN | AWQ | {name: (bits, group) for name, (bits, group, _) in GPTQ.items()}
 
 Tokens = Mapping[str, Tensor]
 Report = Callable[[str], None]
@@ -71,13 +77,23 @@ def schemes(int8: ModuleType) -> dict[str, Callable[[nn.Module, list[Tokens]], n
             model.set_submodule(name, Int4Linear.from_float(layer, 32))
         return model
 
-    rounded = {name: partial(round_weights, bits=bits, group=group) for name, (bits, group) in ROUNDED.items()}
+    def gptq(model: nn.Module, batches: list[Tokens], bits: int, group: int, act_order: bool) -> nn.Module:  # noqa: FBT001
+        gptq_model(model, batches, bits, group, act_order)
+        return model
+
+    rounded = {name: partial(round_weights, bits=bits, group=group) for name, (bits, group) in PLAIN.items()}
+    scaled = {name: partial(_awq, bits=bits, group=group) for name, (bits, group) in AWQ.items()}
+    moved = {name: partial(gptq, bits=b, group=g, act_order=order) for name, (b, g, order) in GPTQ.items()}
     return {
         "fp32": lambda model, _batches: model,
         "int8-dynamic": lambda model, _batches: int8.quantize_model(model, Policy()),
         "int8-static": static,
+        "smooth-dynamic": lambda model, batches: int8.quantize_model(smooth(model, batches), Policy()),
+        "smooth-static": lambda model, batches: static(smooth(model, batches), batches),
         "int4-g32": int4,
         **rounded,
+        **scaled,
+        **moved,
     }
 
 
@@ -90,6 +106,10 @@ def round_weights(model: nn.Module, _batches: list[Tokens], *, bits: int, group:
         qparams = choose_qparams(layer.weight.data, bits, False, group)  # noqa: FBT003
         layer.weight.data = dequantize(quantize(layer.weight.data, qparams), qparams).to(layer.weight.dtype)
     return model
+
+
+def _awq(model: nn.Module, batches: list[Tokens], *, bits: int, group: int) -> nn.Module:
+    return round_weights(awq(model, batches, bits, group), [], bits=bits, group=group)
 
 
 def _rounded_layers(model: nn.Module) -> dict[str, nn.Linear]:
@@ -189,7 +209,7 @@ def bits_per_weight(model: nn.Module, linear: Mapping[str, int]) -> float:
     """
     now = dict(model.named_modules())
     changed = [name for name in linear if not isinstance(now[name], nn.Linear)] or list(linear)
-    state = {name: {k: t for k, t in now[name].state_dict().items() if k != "bias"} for name in changed}
+    state = {name: {k: t for k, t in now[name].state_dict().items() if not k.endswith("bias")} for name in changed}
     held: int = sum(t.numel() * t.element_size() for tensors in state.values() for t in tensors.values())
     weights = sum(linear[name] for name in changed)
     return 8 * held / weights
@@ -231,7 +251,17 @@ def _language(loaded: Loaded, text: str | None) -> tuple[list[Tokens], list[Toke
     size = max(1, min(4, 2**23 // (window * int(loaded.model.config.vocab_size))))  # windows whose logits fit
     aside = max(1, taken * CALIBRATION // (WINDOWS + CALIBRATION))
     judged: list[Tokens] = [{"input_ids": part} for part in rows[aside:].split(size)]
+    if text is None:
+        return judged, _seen(loaded, window)
     return judged, [{"input_ids": row[None]} for row in rows[:aside]]
+
+
+def _seen(loaded: Loaded, window: int) -> list[Tokens]:
+    """Return windows spread over the text of the training split, one a batch."""
+    text = corpus("train")
+    places = (len(text) // SEEN * number for number in range(SEEN))
+    parts = (encode(loaded.tokenizer, text[at : at + 32 * window])[:window] for at in places)
+    return [{"input_ids": part[None].to(loaded.model.device)} for part in parts if len(part) == window]
 
 
 def _sentences(loaded: Loaded, text: str | None) -> tuple[list[Tokens], list[Tokens]]:
