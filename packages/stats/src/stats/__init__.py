@@ -50,6 +50,7 @@ from stats.special.solution import (
     norm,
     t,
 )
+from stats.students.solution import f_oneway, ttest_1samp, ttest_from_stats, ttest_ind, ttest_rel
 
 __all__ = [
     "ConfidenceSequence",
@@ -77,6 +78,7 @@ __all__ = [
     "cuped",
     "delong",
     "f",
+    "f_oneway",
     "gammainc",
     "gammaincc",
     "guardrail",
@@ -99,4 +101,8 @@ __all__ = [
     "srm",
     "t",
     "tost",
+    "ttest_1samp",
+    "ttest_from_stats",
+    "ttest_ind",
+    "ttest_rel",
 ]
