@@ -1,5 +1,6 @@
 """Hypothesis tests from scratch, with numpy alone: the solutions of the exercises, as a library."""
 
+from stats.contingency.solution import chi2_contingency, chisquare, cramers_v, residuals
 from stats.evals import PositionBias
 from stats.evals.solution import (
     bradley_terry,
@@ -72,9 +73,12 @@ __all__ = [
     "calibration_bias",
     "calibration_error",
     "chi2",
+    "chi2_contingency",
+    "chisquare",
     "cluster_se",
     "clustered_difference",
     "cohens_kappa",
+    "cramers_v",
     "cuped",
     "delong",
     "f",
@@ -96,6 +100,7 @@ __all__ = [
     "power_ttest",
     "rating_intervals",
     "ratio_metric",
+    "residuals",
     "solve_power",
     "squared_calibration_error",
     "srm",
