@@ -327,6 +327,12 @@ def test_nothing_that_cannot_end_is_begun(impl: ModuleType) -> None:
 
 
 @pytest.mark.stretch
+def test_tokens_that_spell_the_same_all_come(impl: ModuleType) -> None:
+    table = impl.token_table(automaton("ab"), [b"", b"a", b"ab", b"b", b"ab", b"a"], EOS)
+    assert (table.after[0] != DEAD).tolist() == [False, True, True, False, True, True]
+
+
+@pytest.mark.stretch
 @pytest.mark.only("starter", "solution", "baseline")
 def test_what_is_needed_is_counted(impl: ModuleType) -> None:
     table = impl.token_table(automaton("a{5}b*"), [b"", b"a", b"b", b"aaa"], EOS)
