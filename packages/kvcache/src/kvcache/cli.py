@@ -101,7 +101,7 @@ def generate(
     seconds = (time.perf_counter() - start) / max(min(len(found), tokens - 1), 1)
     per_token = decoder.config.bytes_per_token(decoder.dtype.itemsize)
     read = decoder.nbytes + min(held.nbytes, per_token * held.length)
-    bound = read / read_bandwidth()
+    bound = read / read_bandwidth(read)
     console.out("")
     stderr.print(
         f"{1 / seconds:.0f} tokens/s, {held.nbytes / 1e6:.2f} MB of cache ({per_token * held.length / 1e6:.2f} MB for"
