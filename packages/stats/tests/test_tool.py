@@ -146,6 +146,21 @@ def test_an_experiment_by_its_counts(
         assert capsys.readouterr().err.startswith(f"error: {words}")
 
 
+def test_what_is_left_out_of_power_is_solved_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run(monkeypatch, tmp_path, "power", "ttest", "--effect", "0.5", "--power", "0.8") == 0
+    assert capsys.readouterr().out.split() == ["n", "64"], "Cohen 1988, table 2.4.1: 64 in each sample"
+    assert run(monkeypatch, tmp_path, "power", "ttest", "--effect", "0.5", "--n", "64", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["power"] == pytest.approx(0.8015, abs=1e-4)
+    for arguments in (["ttest", "--n", "64"], ["anova", "--n", "64", "--power", "0.8"]):
+        assert run(monkeypatch, tmp_path, "power", *arguments) != 0
+        said = capsys.readouterr()
+        assert said.err.startswith("error: ")
+        assert said.err.count("\n") == 1
+        assert not said.out
+
+
 def test_the_demonstration_compares_two_real_systems(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -170,6 +170,31 @@ def ab_counts(
     console.print(table, highlight=False)
 
 
+@app.command("power")
+def power_of(
+    test: Annotated[str, typer.Argument(help="ttest, proportions or chi2")],
+    effect: Annotated[float | None, typer.Option(help="Cohen's d, a difference of shares, or Cohen's w")] = None,
+    n: Annotated[float | None, typer.Option(help="units in the first sample")] = None,
+    power: Annotated[float | None, typer.Option(help="the chance to find the effect")] = None,
+    alpha: Annotated[float, typer.Option(help="the level of the test")] = 0.05,
+    base: Annotated[float, typer.Option(help="the share without the effect")] = 0.5,
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON document")] = False,  # noqa: FBT002
+    mine: MineOption = "",
+) -> None:
+    """Say the one of effect, n and power that was left out, for two samples of one size."""
+    if test not in ("ttest", "proportions", "chi2"):
+        msg = f"{test!r} must be ttest, proportions or chi2"
+        raise ValueError(msg)
+    sample_size = choose("stats.sample_size", mine)
+    given: dict[str, float | None] = {"effect": effect, "n": n, "power": power}
+    found = float(sample_size.solve_power(test, **given, alpha=alpha, base=base))
+    asked = next(name for name, value in given.items() if value is None)
+    if as_json:
+        sys.stdout.write(json.dumps({**given, asked: found, "alpha": alpha, "test": test}) + "\n")
+    else:
+        console.print(f"{asked}  {math.ceil(found)}" if asked == "n" else f"{asked}  {found:.4f}")
+
+
 def _number(text: str) -> float:
     try:
         return float(text)
