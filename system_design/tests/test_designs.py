@@ -33,7 +33,7 @@ NAMES = [
     r"[Mm]inutes? \d+(?: to \d+)?",
     r"^\| \d+(?:-\d+)? \|",  # the interviewer's table of minutes
     r"^\d\. ",  # numbered lists
-    r"\b(?:[A-Z]\d{2,3}S?|int[48]|fp(?:8|16|32)|bf16|E4M3|W\dA\d+|p\d\d|PyTorch 2|S3|BM25|SHA-256|F1|Q[1-5])\b",
+    r"\b(?:[A-Z]\d{1,3}S?|2:4|int[48]|fp(?:8|16|32)|bf16|E4M3|W\dA\d+|p\d\d|PyTorch 2|S3|BM25|SHA-256|F1|Q[1-5])\b",
     r"\b99th percentile",
     r"\b429\b",
     r"&#\d+;",
