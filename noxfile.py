@@ -26,7 +26,7 @@ import nox
 nox.needs_version = ">=2026.2"
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.reuse_venv = "yes"
-nox.options.sessions = ["lint", "types", "check", "test"]
+nox.options.sessions = ["lint", "types", "guide", "check", "test"]
 
 ROOT = Path("packages")
 PACKAGES = sorted(path.parent for path in ROOT.glob("*/pyproject.toml"))
