@@ -1,6 +1,7 @@
 """Fill in what the guide computes: plans, marks of what is to come, numbers.
 
-`python -m docs.render` rewrites the pages in docs/. A page asks for a value between two comments that no reader sees,
+`python -m docs.render` rewrites README.md and the pages in docs/. A page asks for a value between two comments that no
+reader sees,
 ``<!--= NAME ARGUMENT ... -->value<!--/-->``; the names are the functions below that carry ``@value``. Nothing between
 such comments is typed by hand, and a test fails where a page is not what this script would write.
 """
@@ -199,13 +200,28 @@ def planned() -> str:
 
 
 @value
+def count(package: str) -> str:
+    """Count the exercises of a package."""
+    return str(len(_minutes(package)))
+
+
+@value
+def hours(package: str) -> str:
+    """Add up the cores of a package's exercises, in hours."""
+    return f"{sum(_minutes(package)) / 60:.1f}"
+
+
+def _minutes(package: str) -> list[int]:
+    return [int(each["minutes"]) for name, each in exercises().items() if name.startswith(f"{package}.")]
+
+
+@value
 def core_hours() -> str:
     """Tabulate the packages with exercises: how many, and the hours of their cores."""
     lines = ["| package | exercises | core hours | practise |", "| --- | ---: | ---: | --- |"]
     for package in sorted({name.split(".")[0] for name in exercises()}):
-        mine = [each["minutes"] for name, each in exercises().items() if name.startswith(f"{package}.")]
         link = f"[{package}](../packages/{package}/README.md)"
-        lines.append(f"| {link} | {len(mine)} | {sum(mine) / 60:.1f} | `nox -s test-{package}` |")
+        lines.append(f"| {link} | {count(package)} | {hours(package)} | `nox -s test-{package}` |")
     return "\n".join(lines)
 
 
@@ -234,7 +250,8 @@ def render(text: str, page: str = "") -> str:
 
 
 def pages() -> Iterator[Path]:
-    """Yield the pages of the guide."""
+    """Yield the pages that are filled in: the guide's, and the one that the repository opens with."""
+    yield ROOT / "README.md"
     yield from sorted(DOCS.glob("*.md"))
 
 

@@ -55,7 +55,7 @@ def links(page: Path) -> list[str]:
 # What is rendered -----------------------------------------------------------------------------------------------------
 
 
-@each(GUIDE)
+@each([ROOT / "README.md", *GUIDE])
 def test_a_page_is_what_its_data_render(page: Path) -> None:
     text = page.read_text("utf-8")
     wanted = render.render(text, page.name)
@@ -239,6 +239,16 @@ def test_ten_metrics_and_six_pitfalls() -> None:
     assert len(re.findall(r"^- \[ \] ", metrics, re.MULTILINE)) == 10
     pitfalls = prose(DOCS / "practice.md").split("## Six pitfalls")[1]
     assert len(re.findall(r"^\| (?!pitfall|---)", pitfalls, re.MULTILINE)) == 6
+
+
+@pytest.mark.parametrize("package", sorted({name.split(".")[0] for name in exercises()}))
+def test_a_readme_lists_every_exercise_with_its_minutes(package: str) -> None:
+    text = (PACKAGES / package / "README.md").read_text("utf-8")
+    listed = dict(re.findall(r"^\| `(\w+)` \| .* \| (\d+)(?: min)? \|$", text, re.MULTILINE))
+    wanted = {
+        name.split(".")[1]: str(each["minutes"]) for name, each in exercises().items() if name.startswith(f"{package}.")
+    }
+    assert listed == wanted
 
 
 # Links ----------------------------------------------------------------------------------------------------------------
