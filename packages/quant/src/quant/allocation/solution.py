@@ -1,7 +1,7 @@
 """The production answer: choices that no other beats, cut by what a fraction of a choice could still reach."""
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import reduce
+from itertools import accumulate
 
 import numpy as np
 import torch
@@ -80,7 +80,7 @@ def allocate_bits(sensitivity: Mapping[str, Sequence[Candidate]], budget: int) -
     layers = list(sensitivity.values())
     lines = [_line(candidates) for candidates in layers]
     # What the layers from each one on would lose at least, if a choice could be split between two candidates.
-    ahead = [reduce(_joined, lines[at:], _NOTHING) for at in range(len(lines) + 1)]
+    ahead = [*accumulate(reversed(lines), _joined, initial=_NOTHING)][::-1]
     reached = _greedy(lines, budget)
     sizes, losses = np.zeros(1, np.int64), np.zeros(1)
     steps: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []  # of each state: the one before and the candidate
