@@ -81,7 +81,7 @@ def permutation_test(
         log_pvalue, how = _log_two_sided(moved.size, min(up, moved.size - up)), "exact count"
     elif method == "saddlepoint":
         log_pvalue, how = _log_saddlepoint(sizes, abs(float(moved.sum()))), "saddlepoint"
-    elif 2.0**moved.size <= resamples:
+    elif 2**moved.size <= resamples:
         log_pvalue, how = math.log(np.mean(np.abs(_all_sums(moved)) >= observed)), "all patterns"
     else:
         hits = np.count_nonzero(np.abs(_flipped_sums(sizes, resamples, np.random.default_rng(seed))) >= observed)
