@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats as oracle
 
 import stats.pairing.solution as pairing
 from stats.cli import main
-from stats.compare import compare, read
+from stats.compare import compare, mcnemar_power, read
 
 KEYS = {"estimate", "confidence_interval", "pvalue", "method", "n", "power", "detectable"}
 
@@ -42,21 +43,108 @@ def test_right_and_wrong_take_mcnemar() -> None:
     assert 0 < low < 0.25 < high < 0.5
 
 
+@pytest.mark.parametrize(("n", "share"), [(6, 0.5), (9, 0.9), (17, 0.2), (30, 0.4)])
+@pytest.mark.parametrize("effect", [0.0, 0.1, -0.2, 0.6])
+def test_mcnemars_power_is_that_of_all_tables(n: int, share: float, effect: float) -> None:
+    up, down = (max(share, abs(effect)) + effect) / 2, (max(share, abs(effect)) - effect) / 2
+    wanted = 0.0
+    for b in range(n + 1):
+        for c in range(n + 1 - b):
+            tail = sum(math.comb(b + c, i) for i in range(min(b, c) + 1)) / 2 ** (b + c)
+            if 2 * tail <= 0.05:
+                ways = math.comb(n, b) * math.comb(n - b, c)
+                wanted += ways * up**b * down**c * max(0.0, 1 - up - down) ** (n - b - c)
+    assert mcnemar_power(n, share)(effect) == pytest.approx(wanted, rel=1e-9, abs=1e-12)
+
+
+def test_a_larger_difference_is_found_more_often() -> None:
+    for n, share in ((8, 0.5), (300, 0.07), (4000, 0.3)):
+        power = mcnemar_power(n, share)
+        found = [power(effect) for effect in np.linspace(0, 1, 60)]
+        assert (np.diff(found) >= -1e-12).all(), f"{n} items, {share:.0%} apart"
+        assert found[0] < 0.05, "without a difference McNemar's test errs on the safe side"
+        assert found[-1] == pytest.approx(1), "all items apart, all in one direction"
+
+
+@pytest.mark.parametrize(("n", "apart", "up"), [(8, 3, 3), (40, 10, 9), (1500, 25, 15), (2000, 600, 330)])
+def test_the_detectable_difference_of_right_and_wrong(n: int, apart: int, up: int) -> None:
+    first = [1.0] * up + [0.0] * (n - up)
+    second = [0.0] * up + [1.0] * (apart - up) + [0.0] * (n - apart)
+    found = compare(scored(first), scored(second), pairing)
+    assert found.detectable is not None
+    power = mcnemar_power(n, apart / n)
+    assert power(found.detectable) >= 0.8 > power(found.detectable * (1 - 1e-5))
+    assert found.power == pytest.approx(power(found.estimate))
+
+
+def spread_out(n: int) -> np.ndarray:
+    """Return differences with a mean of 0 and a standard deviation of 1."""
+    d = np.random.default_rng(0).normal(0, 1, n)
+    return np.asarray((d - d.mean()) / d.std(ddof=1))
+
+
 def test_the_detectable_difference_is_found_with_the_power_that_was_asked() -> None:
-    generator = np.random.default_rng(0)
-    d = generator.normal(0, 1, 400)
-    d = (d - d.mean()) / d.std(ddof=1)
+    d = spread_out(400)
     found = compare(scored(list(d)), scored([0.0] * 400), pairing)
     assert found.detectable is not None
-    assert found.detectable == pytest.approx((1.959964 + 0.841621) / 20, rel=1e-5)
+    cut = oracle.t.isf(0.025, 399)
+    shift = 20 * found.detectable
+    both = oracle.nct.sf(cut, 399, shift) + oracle.nct.cdf(-cut, 399, shift)
+    assert both == pytest.approx(0.8, rel=1e-9), "the paired t-test's power"
+    assert found.power == pytest.approx(0.05), "no difference was seen: as many alarms as were allowed"
     again = compare(scored(list(d + found.detectable)), scored([0.0] * 400), pairing)
-    assert again.power == pytest.approx(0.8, abs=1e-3)
+    assert again.power == pytest.approx(0.8, rel=1e-9)
+
+
+def test_the_power_of_scores_is_what_sign_flips_have() -> None:
+    wanted = compare(scored(list(spread_out(25) + 0.5)), scored([0.0] * 25), pairing).power
+    generator, runs = np.random.default_rng(1), 500
+    hits = sum(
+        pairing.permutation_test(generator.normal(0.5, 1, 25), np.zeros(25), resamples=999, seed=i).pvalue <= 0.05
+        for i in range(runs)
+    )
+    assert wanted is not None
+    # Three standard errors, and 0.02 for a test that is not quite the one whose power is told.
+    assert abs(hits / runs - wanted) < 3 * math.sqrt(wanted * (1 - wanted) / runs) + 0.02, f"{hits} of {runs}, {wanted}"
+
+
+def test_clusters_of_one_size_have_the_power_of_their_means() -> None:
+    means = spread_out(30) + 0.4
+    docs = [str(i) for i in range(30) for _ in range(5)]
+    together = compare(scored(list(np.repeat(means, 5)), docs), scored([0.0] * 150, docs), pairing, clustered=True)
+    alone = compare(scored(list(means)), scored([0.0] * 30), pairing)
+    assert together.power == pytest.approx(alone.power, rel=1e-9)
+    assert together.detectable == pytest.approx(alone.detectable, rel=1e-9)
+    assert "29.0 degrees of freedom" in together.basis
+
+
+def test_few_items_find_nothing_however_large() -> None:
+    docs, zeros = [name for name in "abcde" for _ in range(20)], scored([0.0] * 100)
+    for found, units in (
+        (compare(scored([1, 1, 1, 1, 0]), scored([0] * 5), pairing), "5 items"),
+        (compare(scored([0.3, 0.4, 0.9]), scored([0.1] * 3), pairing), "3 items"),
+        (compare(scored(list(spread_out(100)), docs), zeros, pairing, clustered=True), "5 clusters"),
+    ):
+        assert (found.power, found.detectable) == (0.0, None)
+        assert found.basis.startswith(f"{units} have")
+    six = compare(scored([1] * 5 + [0]), scored([0] * 6), pairing)
+    assert six.detectable == pytest.approx(0.8 ** (1 / 6), rel=1e-5), "all six have to differ, and in one direction"
 
 
 def test_scores_that_never_differ_say_nothing_of_what_could_be_found() -> None:
     for values in ([1, 0], [1.0] * 500, [0.5, 0.5]):
         found = compare(scored(values), scored(values), pairing)
         assert (found.pvalue, found.detectable, found.power) == (1.0, None, None)
+    found = compare(scored([0.3, 0.7, 0.2] * 9), scored([0.2, 0.6, 0.1] * 9), pairing)
+    assert (found.detectable, found.power) == (None, None), "0.1 each time, but for rounding"
+
+
+def test_thousands_of_scores_of_any_size() -> None:
+    generator = np.random.default_rng(1)
+    first = generator.random(1500)
+    found = compare(scored(list(first)), scored(list(first - 0.01 * generator.random(1500))), pairing)
+    assert found.pvalue == pytest.approx(1 / 10_001)
+    assert found.method == "sign-flip, 10000 patterns"
 
 
 def test_clusters_are_flipped_whole() -> None:

@@ -51,16 +51,21 @@ def compare_files(
     mine: MineOption = "",
 ) -> None:
     """Pair two models' results, test their difference, and say how small a one these items can show."""
-    pairing = choose("stats.pairing", mine)
+    pairing, sizes = choose("stats.pairing", mine), choose("stats.sample_size", mine)
     if others:
         paths = [first, second, *others]
         sides = [read(path, metric, paired_on, cluster_by) for path in paths]
         matrix(
-            sides, [path.stem for path in paths], pairing, clustered=cluster_by is not None, as_json=as_json, out=out
+            sides,
+            [path.stem for path in paths],
+            (pairing, sizes),
+            clustered=cluster_by is not None,
+            as_json=as_json,
+            out=out,
         )
         return
     ours, theirs = (read(path, metric, paired_on, cluster_by) for path in (first, second))
-    found = compare(ours, theirs, pairing, clustered=cluster_by is not None)
+    found = compare(ours, theirs, pairing, sizes, clustered=cluster_by is not None)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         picture(found, (first.stem, second.stem), out / "compare.svg")
@@ -76,7 +81,7 @@ def compare_files(
 def matrix(
     sides: list[dict[str, tuple[float, str]]],
     names: list[str],
-    pairing: ModuleType,
+    code: tuple[ModuleType, ModuleType],
     *,
     clustered: bool,
     as_json: bool,
@@ -84,8 +89,8 @@ def matrix(
 ) -> None:
     """Compare each model with each, the p-values corrected for all of them (Holm)."""
     pairs = list(itertools.combinations(range(len(sides)), 2))
-    found = [compare(sides[i], sides[j], pairing, clustered=clustered) for i, j in pairs]
-    pvalues = [float(p) for p in pairing.adjust_pvalues([one.pvalue for one in found], "holm")]
+    found = [compare(sides[i], sides[j], *code, clustered=clustered) for i, j in pairs]
+    pvalues = [float(p) for p in code[0].adjust_pvalues([one.pvalue for one in found], "holm")]
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         picture_matrix(pairs, [one.estimate for one in found], pvalues, names, out / "matrix.svg")
@@ -227,10 +232,11 @@ def show(found: Finding, metric: str, names: tuple[str, str]) -> None:
     table.add_row("difference", f"{found.estimate:+.4f}   95 % interval {low:+.4f} to {high:+.4f}")
     table.add_row("p-value", f"{found.pvalue:.3g}   {found.method}")
     table.add_row("why this test", found.why)
-    if found.detectable is None or found.power is None:
-        table.add_row("smallest difference found", "unknown: all differences are the same, and so is their spread")
+    if found.power is None:
+        table.add_row("smallest difference found", f"unknown: {found.basis}")
     else:
-        table.add_row("smallest difference found", f"{found.detectable:.4f} with 80 % power at 5 %")
+        smallest = "none" if found.detectable is None else f"{found.detectable:.4f}"
+        table.add_row("smallest difference found", f"{smallest} with 80 % power at 5 %   {found.basis}")
         table.add_row("power for the observed one", f"{found.power:.2f}")
     console.print(table, highlight=False)
 
