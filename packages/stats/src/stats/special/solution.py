@@ -25,6 +25,8 @@ Fall = Callable[[Vector], Vector]
 Rough = Callable[[Vector], tuple[Vector, Vector]]
 ROOT_HALF, ROOT_TAU = math.sqrt(0.5), math.sqrt(2 * math.pi)
 EPS = 2.0**-53
+LONG = 400.0  # shape up to which series and continued fraction of a gamma tail are short enough
+LOG_EPS = math.log(EPS)
 SQUARED, LARGEST, TINIEST = 1e154, 1.7e308, 5e-324  # what can be squared, and what there is
 ENDLESS = 1e20  # degrees of freedom of F that are as good as any more
 HELD = 1e100  # beyond, t**2 / df is taken by logarithms
@@ -33,7 +35,11 @@ TERMS = 28  # of that expansion
 NODES = 40  # of Gauss's rule
 FALL = 38.0  # the integrand is followed until it is exp(-FALL) of what it was
 SHORT = 5.0  # up to this shape the power series is short enough
-STEPS = 100  # Newton's, at most
+STEPS = 100  # Halley's or Newton's, at most
+CLOSE = 1e-5  # to the root: the third power of it is what the next of Halley's steps leaves
+ROWS, MOST = 100, 1000  # terms of a series taken at once, and at most
+CALM = 40.0  # twice the exponent up to which its rounding costs no more than 1e-14
+BLOCK = 1 << 10  # values worked on at a time: they stay in the cache
 
 
 class Side(NamedTuple):
@@ -69,9 +75,9 @@ def norm_quantile(p: Real, upper: bool) -> Real:  # noqa: FBT001
     """Return the x with probability ``p`` above it, or not above it. Raises ValueError for p outside [0, 1]."""
 
     def start(p: Real, sign: Real) -> Real:
-        return sign * np.sqrt(-2 * np.log(2 * p))  # at or beyond the root: the tail is at most exp(-x**2 / 2) / 2
+        return sign * _normal_start(p)
 
-    return _quantile(p, upper, _normal, start, lambda x, step: x + step, (-math.inf, math.inf))
+    return _quantile(p, upper, _normal, start, lambda x, step: x + step, lambda x: x, (-math.inf, math.inf))
 
 
 def t_tail(x: Real, upper: bool, log: bool, df: Real) -> Real:  # noqa: FBT001
@@ -80,18 +86,8 @@ def t_tail(x: Real, upper: bool, log: bool, df: Real) -> Real:  # noqa: FBT001
     Raises ValueError for a df that is not positive. Source: Temme 1979, SIAM J. Math. Anal. 10(4), specialised;
     DLMF 8.17.8 far out.
     """
-    if isinstance(x, float | int) and isinstance(df, float | int):
-        _refuse_shape("df", df, endless=True)
-        if math.isfinite(x):
-            return _finish(_student(float(x), float(df)), upper, log)
-        return float(_edge((x > 0) != upper, log=log)) if x == x else math.nan  # noqa: PLR0124
     _refuse_shape("df", df, endless=True)
-    single = isinstance(df, float | int)
-    (t, nu), shape = _flat(x, float(df) if single else df)
-    with np.errstate(all="ignore"):
-        found = _finish(_student(np.nan_to_num(t), float(df) if single else nu), upper, log)
-        found = np.where(np.isinf(t), _edge((t > 0) != upper, log=log), found)
-        return np.where(np.isnan(t), np.nan, found).reshape(shape)[()]
+    return _evaluate(_student, upper, log, x, (-math.inf, math.inf), df)
 
 
 def t_quantile(p: Real, upper: bool, df: Real) -> Real:  # noqa: FBT001
@@ -101,13 +97,21 @@ def t_quantile(p: Real, upper: bool, df: Real) -> Real:  # noqa: FBT001
     """
     _refuse_shape("df", df, endless=True)
 
-    def start(p: Real, sign: Real, df: Real) -> Real:  # noqa: ARG001
-        return sign * np.sqrt(-2 * np.log(2 * p))
+    def start(p: Real, sign: Real, df: Real) -> Real:  # u is z + log(f) / z, Temme 1992, Math. Comp. 58(198), eq. 3.5
+        of, z = _of(p), _normal_start(p)
+        y = z * z / df
+        u = z + 0.5 * of.log(-y / of.expm1(-y)) / z
+        return sign * of.sqrt(df * of.expm1(_clip(u * u / df, 0.0, 600.0)))
 
     def move(x: Real, step: Real, df: Real) -> Real:
-        return x * np.cosh(step) + np.hypot(np.sqrt(df), x) * np.sinh(step)
+        more, less = _of(x).expm1(step), -_of(x).expm1(-step)  # cosh and sinh in half the time
+        return x + 0.5 * (x * (more - less) + _of(x).hypot(_of(df).sqrt(df), x) * (more + less))
 
-    return _quantile(p, upper, _student, start, move, (-math.inf, math.inf), np.minimum(df, 1e30))
+    def bend(x: Real, df: Real) -> Real:
+        return df * x / _of(x).hypot(_of(df).sqrt(df), x)
+
+    df = min(float(df), 1e30) if isinstance(df, float | int) else np.minimum(df, 1e30)
+    return _quantile(p, upper, _student, start, move, bend, (-math.inf, math.inf), df)
 
 
 def chi2_tail(x: Real, upper: bool, log: bool, df: Real) -> Real:  # noqa: FBT001
@@ -133,10 +137,11 @@ def chi2_quantile(p: Real, upper: bool, df: Real) -> Real:  # noqa: FBT001
     """
     _refuse_shape("df", df)
 
-    def start(p: Real, sign: Real, a: Real) -> Real:  # Laurent and Massart 2000, lemma 1: at or beyond the root
-        return a + np.where(sign > 0, np.sqrt(-2 * a * np.log(p)) - np.log(p), 0.0)
+    def start(p: Real, sign: Real, a: Real) -> Real:  # Wilson and Hilferty 1931; from below Newton's steps come back
+        cube = 1 - 1 / (9 * a) + sign * _normal_start(p) / (3 * _of(a).sqrt(a))
+        return a * _clip(cube, 0.1, math.inf) ** 3
 
-    return 2 * _quantile(p, upper, _gamma, start, _stretch, (0.0, math.inf), _half(df))
+    return 2 * _quantile(p, upper, _gamma, start, _stretch, lambda x, a: x - a, (0.0, math.inf), _half(df))
 
 
 def f_tail(x: Real, upper: bool, log: bool, dfn: Real, dfd: Real) -> Real:  # noqa: FBT001
@@ -156,9 +161,12 @@ def f_quantile(p: Real, upper: bool, dfn: Real, dfd: Real) -> Real:  # noqa: FBT
     dfn, dfd = _degrees(dfn, dfd)
 
     def start(p: Real, sign: Real, a: Real, b: Real) -> Real:  # noqa: ARG001
-        return np.ones_like(a)  # the mode of its logarithm
+        return 1.0 + 0 * p  # the mode of its logarithm
 
-    return _quantile(p, upper, _fisher, start, _stretch, (0.0, math.inf), _half(dfn), _half(dfd))
+    def bend(x: Real, a: Real, b: Real) -> Real:
+        return a * b * (x - 1) / (a * x + b)
+
+    return _quantile(p, upper, _fisher, start, _stretch, bend, (0.0, math.inf), _half(dfn), _half(dfd))
 
 
 def binom_tail(x: Real, upper: bool, log: bool, n: Real, p: Real) -> Real:  # noqa: FBT001
@@ -317,6 +325,13 @@ def _ladder() -> tuple[tuple[float, float], ...]:
     return tuple((node, math.exp(-node) / math.pi) for node in nodes)
 
 
+@cache
+def _ladder_columns() -> tuple[Vector, Vector]:
+    """Return the same for arrays: the nodes as a column, and the weights."""
+    nodes, weights = np.array(_ladder()).T
+    return nodes[:, None], weights.copy()
+
+
 def _erfcx(x: Real) -> Real:
     """Return exp(x**2) erfc(x) for x >= 0: a sum of positive terms, no digit lost.
 
@@ -330,76 +345,111 @@ def _erfcx(x: Real) -> Real:
         for node, weight in _ladder():
             total += weight / (node + square)
         return x * total + (2 * math.exp(square) / (1 + math.exp(4 * math.pi * x)) if square < 4 * math.pi**2 else 0.0)
-    near = np.minimum(x, 2 * math.pi)
-    square, total = x * x, np.zeros_like(x)
-    for node, weight in _ladder():
-        total += weight / (node + square)
-    pole = 2 * np.exp(near * near) / (1 + np.exp(4 * math.pi * near))
-    return np.where(x > 1e7, 1 / (x * math.sqrt(math.pi)), x * total + np.where(x < 2 * math.pi, pole, 0.0))  # noqa: PLR2004
+    square = x * x
+    if x.ndim == 1 and x.size <= BLOCK:
+        nodes, weights = _ladder_columns()
+        found = x * (weights @ (1 / (nodes + square)))
+    else:
+        found = x * sum(weight / (node + square) for node, weight in _ladder())
+    top = x.max(initial=0.0)
+    if top < 2 * math.pi:
+        return found + 2 * np.exp(square) / (1 + np.exp(4 * math.pi * x))
+    near = x < 2 * math.pi
+    close = x[near]
+    found[near] += 2 * np.exp(close * close) / (1 + np.exp(4 * math.pi * close))
+    return found if top < 1e7 else np.where(x > 1e7, 1 / (x * math.sqrt(math.pi)), found)  # noqa: PLR2004
 
 
 def _student(t: Real, df: Real) -> Side:
-    """Return the tail of t beyond |t|: Temme's expansion around the centre, the power series outside."""
-    if isinstance(t, float) and isinstance(df, float):
+    """Return the tail of t beyond |t|: Temme's expansion around the centre, the power series outside.
+
+    The tail is exp(-df / 2 * log(1 + t**2 / df)) times a ratio; a large exponent needs more digits than float64 has.
+    """
+    if isinstance(t, float):
         size, df = abs(t), min(df, 1e30)
         held = min(size, HELD)
-        square = pairs.over(pairs.two_product(held, held), (df, 0.0))
-        if square[0] <= 1:
-            return Side(t > 0, *_student_centre(square, df))
-        return Side(t > 0, *_student_far(size, square, df))
-    size, df = np.abs(t), np.minimum(df, 1e30)
-    held = np.minimum(size, HELD)
-    square = pairs.over(pairs.two_product(held, held), (df, 0.0))
-    centre = square[0] <= 1
-    if centre.all():
-        return Side(t > 0, *_student_centre(square, df if df.ndim else float(df)))
-    found = tuple(np.empty(t.shape) for _ in range(4))
-    for where, kernel in ((centre, _student_centre), (~centre, lambda *given: _student_far(size[~centre], *given))):
-        if where.any():
-            some = kernel((square[0][where], square[1][where]), df[where] if df.ndim else float(df))
-            for whole, part in zip(found, some, strict=True):
-                whole[where] = part
-    return Side(t > 0, *found)
+        square = held * held / df
+        log = math.log1p(square)
+        kernel = _student_centre if square <= 1 else _student_far
+        high, low = (0.5 * df * log, 0.0) if df * log <= CALM else _student_exponent(size, df)
+        return Side(t > 0, high, low, *kernel(square, log, df))
+    size, df = np.abs(t), min(df, 1e30) if isinstance(df, float) else np.minimum(df, 1e30)
+    square = size * size / df
+    log = np.log1p(square)
+    high, low = (0.5 * df) * log, 0.0
+    if high.max(initial=0.0) > 0.5 * CALM:
+        steep, low = high > 0.5 * CALM, np.zeros_like(high)
+        high[steep], low[steep] = _student_exponent(size[steep], _where(df, steep))
+    if square.max(initial=0.0) <= 1:
+        return Side(t > 0, high, low, *_student_centre(square, log, df))
+    found, far = np.empty((2, size.size)), square > 1
+    for inside, kernel in ((~far, _student_centre), (far, _student_far)):
+        found[0, inside], found[1, inside] = kernel(square[inside], log[inside], _where(df, inside))
+    return Side(t > 0, high, low, *found)
 
 
-def _student_centre(square: Pair, df: Real) -> tuple[Real, Real, Real, Real]:
-    """Return exponent, ratio and density for t**2 <= df.
+def _student_exponent(size: Real, df: Real) -> Pair:
+    """Return df / 2 * log(1 + t**2 / df) as a pair."""
+    df = df + 0 * size
+    smaller = min if isinstance(size, float) else np.minimum
+    held = smaller(size, HELD)
+    log = pairs.log1p(pairs.over(pairs.two_product(held, held), (df, 0.0 * df)))
+    log = _pick_pair(size > HELD, _log_ratio(smaller(size, LARGEST), df), log)
+    return pairs.times(log, (0.5 * df, 0.0 * df))
+
+
+def _student_centre(square: Real, log: Real, df: Real) -> tuple[Real, Real]:
+    """Return ratio and density for t**2 <= df, from t**2 / df and log(1 + t**2 / df).
 
     With u**2 = df log(1 + t**2 / df) the density of u is normal times sqrt(y / (1 - exp(-y))), y = u**2 / df, whose
     Taylor series is integrated term by term. Fewer degrees of freedom are raised by 2 a time, DLMF 8.17.20, which only
     adds positive terms.
     """
-    more, shifted, polynomial, constant = (
-        _student_series(df) if isinstance(df, float) else _student_series.__wrapped__(df)
-    )
-    high, low = pairs.log1p(square)
-    tail_x = 1 / (1 + square[0])  # df / (df + t**2)
-    needed = TERMS
-    if isinstance(high, float) or high.size:
-        largest = max(float(np.max(high)), 1e-300)
-        needed = min(TERMS, 3 + int(math.log(EPS) / math.log(min(largest, 1.0) / (2 * math.pi))))
-        if float(np.min(shifted)) < 200 and needed < TERMS:  # noqa: PLR2004
-            needed = min(TERMS, needed + 6)
-    total = polynomial[needed - 1]
-    for coefficient in reversed(polynomial[: needed - 1]):
-        total = total * high + coefficient
-    root = math.sqrt if isinstance(high, float) else np.sqrt
-    u = root(shifted * high)
+    single = isinstance(square, float)
+    largest = log if single else float(log.max(initial=0.0))
+    needed = TERMS if not largest <= 0.5 else 3 + int(LOG_EPS / math.log(max(largest, 1e-300) / (2 * math.pi)))  # noqa: PLR2004
+    more, shifted, polynomial, constant = _student_series(df) if isinstance(df, float) else _series_of(df)
+    root = math.sqrt if single else np.sqrt
+    u = root(shifted * log)
+    if single:
+        total: Real = 0.0
+        for coefficient in polynomial[needed - 1 :: -1].tolist():
+            total = total * log + coefficient
+    else:
+        total = _polynomial(polynomial[:needed], log)
     ratio = 0.5 * _erfcx(ROOT_HALF * u) + u / ROOT_TAU * total
     if more:
-        term = constant / df * root(square[0] * tail_x)
+        tail_x = 1 / (1 + square)  # df / (df + t**2)
+        term = constant / df * root(square * tail_x)
         partial, power = term, tail_x
         for step in range(more - 1):
             term = term * tail_x * ((df + 1 + 2 * step) / (df + 2 + 2 * step))
             partial = partial + term
             power = power * tail_x
         ratio = ratio * power + partial
-    half = 0.5 * df
-    return *pairs.times((high, low), (half, 0.0 * half)), ratio, constant + 0 * ratio
+    return ratio, constant
+
+
+def _polynomial(coefficients: Vector, x: Vector) -> Vector:
+    """Return a polynomial, its coefficients numbers, or rows of numbers for each x."""
+    count = len(coefficients)
+    powers = np.empty((count, x.size))
+    powers[0], done, factor = 1.0, 1, x
+    while done < count:  # each product doubles them: few calls of numpy for many terms
+        more = min(done, count - done)
+        np.multiply(powers[:more], factor, out=powers[done : done + more])
+        done, factor = done + more, factor * factor
+    found: Vector = coefficients @ powers if coefficients.ndim == 1 else np.einsum("ij,ij->j", coefficients, powers)
+    return found
 
 
 @lru_cache(maxsize=64)
-def _student_series(df: Real) -> tuple[int, Real, list[Real], Real]:
+def _student_series(df: float) -> tuple[int, Real, Real, Real]:
+    """Return the same of a number, once."""
+    return _series_of(df)
+
+
+def _series_of(df: Real) -> tuple[int, Real, Real, Real]:
     """Return how often df is raised by 2, to what, Temme's polynomial there, and the density of asinh(t / sqrt(df))."""
     fewest = float(np.min(df)) if np.size(df) else SHIFTED
     more = max(0, math.ceil((SHIFTED - fewest) / 2))
@@ -410,11 +460,11 @@ def _student_series(df: Real) -> tuple[int, Real, list[Real], Real]:
     for j in range(TERMS - 1, -1, -1):
         rest = taylor[j + 1] + (2 * j + 3) / shifted * rest
         polynomial.append(rest)
-    constant = (math.sqrt if isinstance(df, float) else np.sqrt)(shifted) / (ROOT_TAU * (1 + rest / shifted))
-    polynomial = [value / (shifted + rest) for value in reversed(polynomial)]
+    constant = np.sqrt(shifted) / (ROOT_TAU * (1 + rest / shifted))
     for step in range(more):
         constant = constant * ((df + 2 * step) / (df + 2 * step + 1))
-    return more, shifted, polynomial, constant
+    rows = np.array(polynomial[::-1]) / (shifted + rest)
+    return more, shifted, rows, float(constant) if isinstance(df, float) else constant
 
 
 @cache
@@ -428,22 +478,13 @@ def _taylor() -> list[float]:
     return [float(value) for value in found]
 
 
-def _student_far(size: Real, square: Pair, df: Real) -> tuple[Real, Real, Real, Real]:
-    """Return exponent, ratio and density for t**2 > df, DLMF 8.17.7 with b = 1/2: x <= 1/2 makes it short."""
-    constant = _student_series(df)[3] if isinstance(df, float) else _student_series.__wrapped__(df)[3]
-    tail_x = 1 / (1 + square[0])
-    if isinstance(size, float):
-        high, low = _log_ratio(size, df) if size > HELD else pairs.log(pairs.add(square, (1.0, 0.0)))
-    else:
-        near = pairs.log(pairs.add(square, (1.0 + 0 * size, 0.0 * size)))
-        beyond = _log_ratio(np.minimum(size, LARGEST), df + 0 * size)
-        high, low = (np.where(size > HELD, b, a) for a, b in zip(near, beyond, strict=True))
-    half = 0.5 * df
-    total = term = 1 + 0 * tail_x
-    for step in range(int(math.log(EPS) / math.log(float(np.max(tail_x)))) + 2 if np.any(tail_x > 0) else 0):
-        term = term * tail_x * ((step + 0.5) / (step + 1))
-        total = total + term * (half / (half + step + 1))
-    return *pairs.times((high, low), (half, 0.0 * half)), constant / df * total, constant + 0 * total
+def _student_far(square: Real, log: Real, df: Real) -> tuple[Real, Real]:  # noqa: ARG001
+    """Return ratio and density for t**2 > df, DLMF 8.17.7 with b = 1/2: x <= 1/2 makes it short."""
+    constant = (_student_series(df) if isinstance(df, float) else _series_of(df))[3]
+    tail_x, half = 1 / (1 + square), 0.5 * df
+    # The terms are 1 * 3 * ... / (2 * 4 * ...) x**n half / (half + n).
+    total = _series(lambda n: (n + 0.5) / (n + 1) * ((half + n) / (half + n + 1)), tail_x, half)
+    return constant / df * total, constant
 
 
 def _log_ratio(size: Real, df: Real) -> Pair:
@@ -455,15 +496,32 @@ def _log_ratio(size: Real, df: Real) -> Pair:
 
 def _gamma(x: Real, a: Real) -> Side:
     """Return a tail of the gamma distribution of shape a at x."""
-    high, low = _deviance(a, (x, 0 * x), pairs.two_sum(a, -x))
+    if isinstance(x, float):
+        high, low = _deviance(a, (x, 0.0), pairs.two_sum(a, -x))
+    else:
+        apart, low = (x - a) / a, 0.0
+        high = a * np.where(np.abs(apart) < 0.3, _log_rest(apart), apart - np.log(x / a))  # noqa: PLR2004
+        if high.max(initial=0.0) > 0.5 * CALM:
+            steep, low = high > 0.5 * CALM, np.zeros_like(high)
+            shape, at = _where(a, steep), x[steep]
+            high[steep], low[steep] = _deviance(shape + 0 * at, (at, 0 * at), pairs.two_sum(shape, -at))
     density = _of(a).sqrt(a / (2 * math.pi)) * _of(a).exp(-_stirling_rest(a))
-    right = (x >= a) & (x >= 1)
-    ratio = _by_region([(right, _gamma_right), (a > 4 * SHORT, _gamma_left), (None, _gamma_series)], a, x)
-    return Side(right, high, low, density * ratio, density)
+    right, short = (x >= a) & (x >= 1), a <= LONG
+    regions = [(right & short, _gamma_fraction), (right, _gamma_right), (short, _gamma_series), (None, _gamma_left)]
+    return Side(right, high, low, density * _by_region(regions, a, x), density)
 
 
 def _gamma_series(a: Real, x: Real) -> Real:
-    return _series(lambda n: x / (a + 1 + n), x) / a
+    return _series(lambda n: a / (a + 1 + n), x / a, a) / a
+
+
+def _gamma_fraction(a: Real, x: Real) -> Real:
+    """Return the continued fraction of the upper tail for x >= a, from its far end; DLMF 8.9.2, its even part."""
+    base = x + 1 - a
+    rest = 0.0 * x
+    for k in range(int(8 + 90 / np.min(x) + 3.5 * math.sqrt(np.max(a))), 0, -1):
+        rest = k * (k - a) / (base + 2 * k - rest)
+    return 1 / (base - rest)
 
 
 def _gamma_right(a: Real, x: Real) -> Real:
@@ -528,7 +586,7 @@ def _beta_other(a: Real, b: Real, n: Real, x: Real, y: Real, slope: Real) -> Rea
 
 
 def _beta_series(a: Real, b: Real, n: Real, x: Real, y: Real, slope: Real) -> Real:  # noqa: ARG001
-    return _series(lambda k: y * ((n + k) / (b + 1 + k)), y) / b
+    return _series(lambda k: (n + k) / (b + 1 + k), y, b) / b
 
 
 def _beta_integral(a: Real, b: Real, n: Real, x: Real, y: Real, slope: Real) -> Real:  # noqa: ARG001
@@ -585,16 +643,28 @@ def _gauss() -> tuple[Vector, Vector]:
     return nodes, weights
 
 
-def _series(step: Callable[[int], Real], like: Real) -> Real:
-    """Return the sum of positive terms, the first 1, each ``step(n)`` times the one before it."""
-    total = term = 1 + 0 * like
-    n, going = 0, True
-    while going and n < 1000:  # noqa: PLR2004
-        term = term * step(n)
-        total = total + term
+def _series(ratio: Callable[[Real], Real], x: Real, parameter: Real) -> Real:
+    """Return the sum of positive terms, the first 1, each ``ratio(n) * x`` times the one before it.
+
+    Where the parameter behind the ratios is a number, the sum is a polynomial in x.
+    """
+    if isinstance(x, float):
+        total, term, n = 1.0, 1.0, 0
+        while term > total * EPS and n < MOST:
+            term *= ratio(n) * x
+            total += term
+            n += 1
+        return total
+    if isinstance(parameter, float) and x.size:
+        ratios = ratio(np.arange(ROWS))
+        small = np.cumprod(ratios * x.max()) < EPS
+        if small.any():
+            return _polynomial(np.cumprod(np.concatenate([[1.0], ratios[: int(small.argmax())]])), x)
+    total, term, n = np.ones_like(x), np.ones_like(x), 0
+    while (term > total * EPS).any() and n < MOST:
+        term = term * (ratio(n) * x)
+        total += term
         n += 1
-        more = term > total * EPS
-        going = more if isinstance(more, bool) else bool(more.any())
     return total
 
 
@@ -603,8 +673,8 @@ def _deviance(k: Real, mean: Pair, apart: Pair) -> Pair:
     zero = 0 * k
     ratio = pairs.over(apart, pairs.add(mean, (k, zero)))
     close = abs(ratio[0]) < 0.02  # noqa: PLR2004
-    if isinstance(close, bool):
-        return _deviance_near(k, apart, ratio) if close else _deviance_far(k, mean, apart)
+    if isinstance(close, bool) or close.all() or not close.any():
+        return _deviance_near(k, apart, ratio) if np.all(close) else _deviance_far(k, mean, apart)
     return _pick_pair(close, _deviance_near(k, apart, ratio), _deviance_far(k, mean, apart))
 
 
@@ -661,6 +731,10 @@ def _of(x: Real) -> ModuleType:
     return math if isinstance(x, float) else np
 
 
+def _clip(x: Real, low: float, high: float) -> Real:
+    return min(max(x, low), high) if isinstance(x, float) else np.minimum(np.maximum(x, low), high)
+
+
 def _pick(where: Real, a: Real, b: Real) -> Real:
     return (a if where else b) if isinstance(where, bool | np.bool_) else np.where(where, a, b)
 
@@ -676,25 +750,26 @@ def _columns(*given: Real) -> tuple[Real, ...]:
 
 def _by_region(regions: list[tuple[Real, Callable[..., Real]]], *given: Real) -> Real:
     """Compute each element with the function of the first region that it is in; None is what is left."""
-    if isinstance(given[0], float):
+    if all(isinstance(each, float) for each in given):
         return float(next(kernel for where, kernel in regions if where is None or where)(*given))
-    found, left = np.empty_like(given[0]), np.ones(len(given[0]), bool)
+    shape = np.broadcast_shapes(*(np.shape(each) for each in given))
+    found, left = np.empty(shape), np.ones(shape, bool)
     for where, kernel in regions:
         inside = left if where is None else left & where
         if inside.any():
-            found[inside] = kernel(*(each[inside] for each in given))
+            found[inside] = kernel(*(_where(each, inside) for each in given))
         left = left & ~inside
     return found
 
 
 def _noncentral_t(x: Real, df: Real, nc: Real) -> Side:
-    x, df, nc = (np.atleast_1d(each) for each in (x, df, nc))
+    x, df, nc = np.broadcast_arrays(*(np.atleast_1d(each) for each in (x, df, nc)))
     constant = np.sqrt(df / math.pi) * np.exp(-_stirling_rest(0.5 * df))
     return Side(*noncentral.t_tail(x, df, nc, constant, _erfcx, _exp_rest))
 
 
 def _noncentral_chi2(x: Real, df: Real, nc: Real) -> Side:
-    return Side(*noncentral.chi2_tail(*(np.atleast_1d(each) for each in (x, df, nc))))
+    return Side(*noncentral.chi2_tail(*np.broadcast_arrays(*(np.atleast_1d(each) for each in (x, df, nc)))))
 
 
 # What all tails and quantiles share
@@ -733,14 +808,23 @@ def _evaluate(  # a scalar in, a scalar out
             one = _finish(kernel(float(x), *(float(each) for each in parameters)), upper, log)
         return float(one if isinstance(one, float) else one[0])
     (x, *rest), shape = _flat(x, *parameters)
-    found = np.full(len(x), np.nan)
-    found[x <= ends[0]] = _edge(upper, log=log)
-    found[x >= ends[1]] = _edge(not upper, log=log)
-    inside = (x > ends[0]) & (x < ends[1])
-    if inside.any():
-        with np.errstate(all="ignore"):
-            found[inside] = _finish(kernel(x[inside], *(each[inside] for each in rest)), upper, log)
+    if x.size > BLOCK:
+        cuts = range(0, x.size, BLOCK)
+        parts = [[_where(each, slice(cut, cut + BLOCK)) for each in (x, *rest)] for cut in cuts]
+        return np.concatenate([_evaluate(kernel, upper, log, x, ends, *rest) for x, *rest in parts]).reshape(shape)
+    with np.errstate(all="ignore"):
+        if x.size and x.min() > ends[0] and x.max() < ends[1]:
+            return _finish(kernel(x, *rest), upper, log).reshape(shape)[()]
+        inside = (x > ends[0]) & (x < ends[1])
+        found = np.where(np.isnan(x), np.nan, _edge((x >= ends[1]) != upper, log=log))
+        if inside.any():
+            found[inside] = _finish(kernel(x[inside], *(_where(each, inside) for each in rest)), upper, log)
     return found.reshape(shape)[()]
+
+
+def _where(x: Real, inside: Any) -> Real:  # noqa: ANN401 - a mask or a slice
+    """Take some elements; a number holds for all of them."""
+    return x if isinstance(x, float) else x[inside]
 
 
 def _half(x: Real) -> Real:
@@ -752,19 +836,27 @@ def _edge(sure: Real, *, log: bool) -> Real:
 
 
 def _stretch(x: Real, step: Real, *parameters: Real) -> Real:  # noqa: ARG001
-    return x * np.exp(step)
+    return x * _of(step).exp(step)
+
+
+def _normal_start(p: Real) -> Real:
+    """Return the normal quantile of an upper tail of at most 1/2, to 4.5e-4. Abramowitz and Stegun 26.2.23."""
+    of = _of(p)
+    w = of.sqrt(-2 * of.log(p))
+    z = w - (2.515517 + w * (0.802853 + w * 0.010328)) / (1 + w * (1.432788 + w * (0.189269 + w * 0.001308)))
+    return _clip(z, 1e-9, math.inf)
 
 
 def _error(side: Side, wanted: Real, upper: Real) -> tuple[Real, Real]:
-    """Return how far the logarithm of a tail is above that wanted, and the step of Newton that mends it."""
+    """Return how far the logarithm of a tail is above that wanted, and the tail's hazard rate, density over tail."""
     p = _finish(side, upper, log=False)
     if isinstance(side.high, float):
         over = math.log(p / wanted) if p > 1e-290 else _finish(side, upper, log=True) - math.log(wanted)  # noqa: PLR2004
-        steep = side.density / side.ratio if side.upper == upper else math.exp(-side.high) * side.density / p
-        return over, (over if upper else -over) / steep
-    over = np.where(p > 1e-290, np.log(p / wanted), _finish(side, upper, log=True) - np.log(wanted))  # noqa: PLR2004
-    steep = np.where(side.upper == upper, side.density / side.ratio, np.exp(-side.high) * side.density / p)
-    return over, np.where(upper, over, -over) / steep
+        return over, side.density / side.ratio if side.upper == upper else math.exp(-side.high) * side.density / p
+    over = np.log(p / wanted)
+    if (small := ~(p > 1e-290)).any():  # noqa: PLR2004
+        over = np.where(small, _finish(side, upper, log=True) - np.log(wanted), over)
+    return over, np.where(side.upper == upper, side.density / side.ratio, np.exp(-side.high) * side.density / p)
 
 
 def _quantile(
@@ -773,31 +865,46 @@ def _quantile(
     kernel: Callable[..., Side],
     start: Callable[..., Real],
     move: Callable[..., Real],
+    bend: Callable[..., Real],
     ends: tuple[float, float],
     *parameters: Real,
 ) -> Real:
-    """Solve log tail(x) = log p by Newton's method.
+    """Solve log tail(x) = log p by Halley's method; ``bend`` is how fast the logarithm of the density falls.
 
     A log-concave density has log-concave tails (Prekopa 1973), and of a concave function's root Newton's method is on
-    the right side after one step and never leaves it: no bracket is needed.
+    the right side after one step and never leaves it: no bracket is needed. Halley's steps are at most twice as long.
     """
-    (given, *rest), shape = _flat(_probability(p), *parameters)
-    single = not shape
-    if single:  # numbers are quicker than arrays of one
-        given, *rest = (float(each[0]) for each in (given, *rest))  # type: ignore[assignment]
+    given: Any
+    rest: list[Any]
+    shape: tuple[int, ...] = ()
+    if single := all(isinstance(each, float | int) for each in (p, *parameters)):
+        given, rest = float(p), [float(each) for each in parameters]
+        if not 0 < given < 1:
+            return ends[int((_probability(p) == 0) == upper)] if given == given else math.nan  # noqa: PLR0124
+    else:
+        (given, *rest), shape = _flat(_probability(p), *parameters)
+    if not single and given.size > BLOCK:
+        cuts = range(0, given.size, BLOCK)
+        parts = [[_where(each, slice(cut, cut + BLOCK)) for each in (given, *rest)] for cut in cuts]
+        one = [_quantile(p, upper, kernel, start, move, bend, ends, *rest) for p, *rest in parts]
+        return np.concatenate(one).reshape(shape)
     with np.errstate(all="ignore"):
         up = upper ^ (given > 0.5)  # noqa: PLR2004 - the smaller side has the more digits
         wanted = _pick(up == upper, given, 1 - given)
         if not single:
             wanted = np.where(np.isnan(wanted), 0.5, wanted)
-        x = start(wanted, _pick(up, 1.0, -1.0), *rest)
-        for _ in range(0 if single and not 0 < wanted < 1 else STEPS):
-            x = np.clip(x, TINIEST if ends[0] == 0 else -LARGEST, LARGEST)
-            over, step = _error(kernel(float(x) if single else x, *rest), wanted, up)
-            x = move(x, _pick(np.isfinite(step), step, 0.0), *rest)
-            if not np.any(np.abs(over) > 1e-9):  # noqa: PLR2004 - what is left is the square of it
+        sign = _pick(up, 1.0, -1.0)
+        least = TINIEST if ends[0] == 0 else -LARGEST
+        x = _clip(start(wanted, sign, *rest), least, LARGEST)
+        for _ in range(STEPS):
+            over, hazard = _error(kernel(x, *rest), wanted, up)
+            step = sign * over / hazard / _clip(1 + 0.5 * over * (1 - sign * bend(x, *rest) / hazard), 0.5, math.inf)
+            step = _clip(_pick(abs(step) < math.inf, step, 0.0), -600.0, 600.0)
+            before, x = x, _clip(move(x, step, *rest), least, LARGEST)
+            going = (abs(over) > CLOSE) & (x != before)
+            if not (going if single else going.any()):
                 break
-        return _ends(np.atleast_1d(x), np.atleast_1d(given), upper, ends).reshape(shape)[()]
+        return x if single else _ends(x, given, upper, ends).reshape(shape)[()]
 
 
 def _search(
@@ -817,7 +924,8 @@ def _search(
         u, limit = into(centre), 1.0
         low, high = np.full_like(u, -np.inf), np.full_like(u, np.inf)
         for _ in range(STEPS):
-            over, step = _error(kernel(out(u), *rest), wanted, up)
+            over, hazard = _error(kernel(out(u), *rest), wanted, up)
+            step = np.where(up, over, -over) / hazard
             right = (over > 0) == up
             low, high = np.where(right, u, low), np.where(right, high, u)
             new = u + np.clip(np.where(np.isfinite(step), step, np.where(right, limit, -limit)), -limit, limit)
@@ -835,10 +943,15 @@ def _ends(x: Vector, p: Vector, upper: bool, ends: tuple[float, float]) -> Vecto
     return np.where(np.isnan(p), np.nan, x)
 
 
-def _flat(*arrays: Real) -> tuple[list[Vector], tuple[int, ...]]:
-    """Broadcast, and lay out in one dimension."""
-    given = np.broadcast_arrays(*(np.asarray(each, np.float64) for each in arrays))
-    return [each.reshape(-1) for each in given], given[0].shape
+def _flat(x: Real, *parameters: Real) -> tuple[list[Real], tuple[int, ...]]:
+    """Broadcast, and lay out in one dimension; parameters that are numbers stay so."""
+    if all(isinstance(each, float) for each in parameters):
+        values = np.asarray(x, np.float64)
+        return [values.reshape(-1), *parameters], values.shape
+    given = [np.asarray(each, np.float64) for each in (x, *parameters)]
+    shape = np.broadcast_shapes(*(each.shape for each in given))
+    whole = [each.item() if k and not each.ndim else np.broadcast_to(each, shape) for k, each in enumerate(given)]
+    return [each if isinstance(each, float) else each.reshape(-1) for each in whole], shape
 
 
 def _as_given(found: NDArray[Any], *given: Real) -> Real:
