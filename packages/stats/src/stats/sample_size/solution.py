@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import get_args
 
 from stats.sample_size import Alternative, Kind, Test
-from stats.special.solution import chi2, nct, ncx2, norm, t
+from stats.special.solution import chi2, nct, nct_outside, ncx2, norm, t
 
 FARTHEST = 1e15  # n, or an effect: what needs more is out of reach
 NEAREST = 1e-12  # an effect
@@ -39,9 +39,9 @@ def power_ttest(
         raise ValueError(msg)
     shift = d * math.sqrt(weight)
     cut = t.isf(_each_side(alpha, alternative), df)
-    above = nct.sf(cut, df, shift) if alternative != "less" else 0.0
-    below = nct.cdf(-cut, df, shift) if alternative != "greater" else 0.0
-    return float(above + below)
+    if alternative == "two-sided":
+        return nct_outside(cut, df, shift)
+    return float(nct.sf(cut, df, shift) if alternative == "greater" else nct.cdf(-cut, df, shift))
 
 
 def power_proportions(
@@ -130,38 +130,54 @@ def solve_power(
     if power is None:
         return reached(float(effect), float(n))  # type: ignore[arg-type] # neither is None
     _refuse_options(alpha, alternative, kind)
+    _refuse("ratio", ratio, 0.0)
+    if not 0 <= base <= 1:
+        msg = f"base is {base}, must lie between 0 and 1"
+        raise ValueError(msg)
     if not alpha < power < 1:
         msg = f"power is {power}, must lie between alpha = {alpha}, which no effect at all gives, and 1"
         raise ValueError(msg)
+    # The normal law's answer is near, with a variance of `unit` for each item.
+    reach = norm.isf(alpha / 2) - norm.isf(power)
+    unit = {
+        "chi2": 1.0,
+        "ttest": 1.0 if kind == "one-sample" else 1 + 1 / ratio,
+        "proportions": (1 + 1 / ratio) * max(base * (1 - base), 0.01),
+    }[test]
     if n is None:
         # Half a degree of freedom at least, for t; the others take any n.
         ends = (1.5 if kind == "one-sample" else 2.5 / (1 + ratio), FARTHEST) if test == "ttest" else (1e-6, FARTHEST)
-        return _root(lambda n: reached(float(effect), n) - power, ends, "n", power)  # type: ignore[arg-type]
+        size = float(effect)  # type: ignore[arg-type] # it is not None
+        guess = unit * (reach / size) * (reach / size) if size else FARTHEST
+        return _root(lambda n: reached(size, n) - power, guess, ends, "n", power)
     sign = -1.0 if alternative == "less" and test != "chi2" else 1.0
     farthest = FARTHEST if test != "proportions" else base if sign < 0 else 1 - base
-    return sign * _root(lambda size: reached(sign * size, n) - power, (NEAREST, farthest), "effect", power)
+    guess = reach * math.sqrt(unit / n) if n > 0 else farthest
+    return sign * _root(lambda size: reached(sign * size, n) - power, guess, (NEAREST, farthest), "effect", power)
 
 
-def _root(short: Callable[[float], float], ends: tuple[float, float], name: str, power: float) -> float:
+def _root(short: Callable[[float], float], guess: float, ends: tuple[float, float], name: str, power: float) -> float:
     """Find where a growing function crosses 0, in the logarithm; a bracket first, then the Illinois method.
 
     Raises ValueError where the function has not the signs of a root at the ends. Source: Dowell and Jarratt 1971, A
     modified regula falsi method, BIT 11.
     """
-    low, lower = math.log(ends[0]), short(ends[0])
-    if lower >= 0:
-        msg = f"power {power} is less than what the smallest {name}, {ends[0]:.4g}, gives"
-        raise ValueError(msg)
-    high, step = low, 0.5
-    while True:
-        high, step = min(high + step, math.log(ends[1])), 2 * step
-        upper = short(min(math.exp(high), ends[1]))
-        if upper > 0:
-            break
-        if high >= math.log(ends[1]):
+    least, most = math.log(ends[0]), math.log(max(ends))
+    low = high = math.log(min(max(guess, ends[0]), max(ends)))
+    lower = upper = short(min(math.exp(low), ends[1]))
+    step = 0.02
+    while upper <= 0:
+        if high >= most:
             msg = f"power {power} is not reached by any {name} up to {ends[1]:.4g}"
             raise ValueError(msg)
-        low, lower = high, upper
+        low, lower, high, step = high, upper, min(high + step, most), 3 * step
+        upper = short(min(math.exp(high), ends[1]))
+    while lower >= 0:
+        if low <= least:
+            msg = f"power {power} is less than what the smallest {name}, {ends[0]:.4g}, gives"
+            raise ValueError(msg)
+        high, upper, low, step = low, lower, max(low - step, least), 3 * step
+        lower = short(max(math.exp(low), ends[0]))
     kept = 0
     while high - low > CLOSE * max(1.0, abs(high)):
         middle = high - upper * (high - low) / (upper - lower)

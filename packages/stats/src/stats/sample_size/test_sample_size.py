@@ -162,6 +162,8 @@ def test_what_cannot_be_reached_is_refused(impl: ModuleType, options: dict[str, 
 def test_shares_end_at_one(impl: ModuleType) -> None:
     with pytest.raises(ValueError, match=r"not reached by any effect up to 0\.1"):
         impl.solve_power("proportions", n=20, base=0.9, power=0.95)
+    with pytest.raises(ValueError, match="not reached by any effect up to 0"):
+        impl.solve_power("proportions", n=20, base=1.0, power=0.95)
 
 
 @OURS
@@ -184,6 +186,13 @@ def test_bad_input_is_refused(impl: ModuleType) -> None:
     for given in ({"n": 10}, {"n": 10, "effect": 1.0, "power": 0.5}):
         with pytest.raises(ValueError, match="exactly one"):
             impl.solve_power("ttest", **given)
+    for given, words in (
+        ({"n": 10, "power": 0.8, "ratio": 0.0}, "ratio is 0"),
+        ({"n": 10, "power": 0.8, "base": 1.2}, "base is 1.2"),
+        ({"effect": math.nan, "power": 0.8}, "is nan"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            impl.solve_power("proportions", **given)
     with pytest.raises(ValueError, match="test is 'f'"):
         impl.solve_power("f", n=10, effect=1.0)
 

@@ -15,6 +15,7 @@ Vector = NDArray[np.float64]
 BLOCK = 32  # nodes added at a time
 MOST = 200  # blocks
 HELD = 1e100  # what can be squared
+NEAR = 1e-4  # to the peak, where Newton's method stops
 SMALL = 1e-18  # terms below this share of the sum no longer count
 
 
@@ -56,7 +57,10 @@ def t_tail(
         slope = -nu * np.expm1(2 * s) - hazard * moved
         bend = -2 * nu * np.exp(2 * s) - hazard * (hazard - z) * moved**2 - hazard * moved
         bend = np.minimum(bend, -0.1 * nu * np.exp(2 * s))
-        s = s + np.clip(-slope / bend, -0.5, 0.5)
+        move = np.clip(-slope / bend, -0.5, 0.5)
+        s = s + move
+        if (np.abs(move) < NEAR).all():
+            break
     top = log_integrand(s)[0]
     # P(Z > ...) turns within 1 / shift of where t exp(s) = shift, the density of s within 1 / sqrt(df) of 0: the
     # variable u, s = turn + width sinh(u), sees both, and the peak, at one scale.
@@ -66,17 +70,24 @@ def t_tail(
     step = np.minimum(0.35 / (np.sqrt(-bend) * stretch), 0.06 / np.maximum(1, np.maximum(stretch, np.abs(turn))))
     start = np.arcsinh((s - turn) / width)
 
+    def add(nodes: NDArray[Any]) -> Vector:
+        """Add the terms at some nodes, and return them."""
+        u = start + step * nodes
+        at = turn + width * np.sinh(u)
+        level, hazard, _ = log_integrand(at)
+        terms: Vector = np.exp(level - top) * width * np.cosh(u)
+        slopes = np.where(terms > 0, terms * hazard * np.exp(at), 0.0)  # 0 * inf far out
+        sums[:, 0] += terms.sum(1)
+        sums[:, 1] += slopes.sum(1)
+        return terms
+
     sums = np.zeros((len(x), 2))
-    for side in (1, -1):
-        for block in range(MOST):
-            u = start + step * side * (np.arange(BLOCK) + block * BLOCK + (0 if side > 0 else 1))
-            at = turn + width * np.sinh(u)
-            level, hazard, _ = log_integrand(at)
-            terms = np.exp(level - top) * width * np.cosh(u)
-            slopes = np.where(terms > 0, terms * hazard * np.exp(at), 0.0)  # 0 * inf far out
-            sums += np.stack([terms.sum(1), slopes.sum(1)], axis=1)
-            if not (terms[:, -1] > SMALL * sums[:, 0]).any():
+    first = add(np.arange(-BLOCK, BLOCK))
+    for side, last in ((1, first[:, -1]), (-1, first[:, 0])):
+        for block in range(1, MOST):
+            if not (last > SMALL * sums[:, 0]).any():
                 break
+            last = add(side * (np.arange(BLOCK) + block * BLOCK + (side < 0)))[:, -1]  # noqa: PLW2901
     scale = (constant * step[:, 0])[:, None] * sums
     # Beyond what can be squared the tail is a power of t.
     high = np.where(np.abs(x) > HELD, df * np.log(np.abs(x) / HELD), 0.0) - top[:, 0]

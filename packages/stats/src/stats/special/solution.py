@@ -38,6 +38,10 @@ SHORT = 5.0  # up to this shape the power series is short enough
 STEPS = 100  # Halley's or Newton's, at most
 CLOSE = 1e-5  # to the root: the third power of it is what the next of Halley's steps leaves
 ROWS, MOST = 100, 1000  # terms of a series taken at once, and at most
+MIXED, HEAVY = 400, 200.0  # terms of a Poisson mixture at most, and the mean up to which they are enough
+DEEP = 600.0  # the largest exponent of a mixture, lest it underflow before it is multiplied
+ALL = 0.999  # beyond, what is missing is computed
+MUCH = 0.01  # of a sum, so that two digits are lost
 CALM = 40.0  # twice the exponent up to which its rounding costs no more than 1e-14
 BLOCK = 1 << 10  # values worked on at a time: they stay in the cache
 
@@ -208,12 +212,28 @@ def nct_tail(x: Real, upper: bool, log: bool, df: Real, nc: Real) -> Real:  # no
     """Return a tail of the noncentral t distribution, or its logarithm.
 
     The variate is (Z + nc) / sqrt(V / df) with Z standard normal and V chi-square with ``df`` > 0 degrees of freedom.
-    Raises ValueError for a df that is not positive, or an nc that is not finite. Source: Johnson, Kotz and Balakrishnan
-    1995, volume 2, eq. 31.10, integrated over log sqrt(V / df) with the trapezoidal rule.
+    Raises ValueError for a df that is not positive, or an nc that is not finite. Source: Guenther 1978, Evaluation of
+    probabilities for the noncentral distributions, a Poisson mixture, where its terms are few and nothing cancels; else
+    Johnson, Kotz and Balakrishnan 1995, volume 2, eq. 31.10, integrated over log sqrt(V / df) with the trapezoidal
+    rule.
     """
     _refuse_shape("df", df)
     _refuse_infinite(nc)
-    return _evaluate(_noncentral_t, upper, log, x, (-math.inf, math.inf), df, nc)
+
+    def kernel(x: Real, df: Real, nc: Real) -> Side:
+        found, fit = _noncentral_t_mixture(x, df, nc, upper, log)
+        if np.all(fit):
+            return found
+        if isinstance(x, float):
+            return _noncentral_t(x, df, nc)
+        rest = ~fit
+        some = _noncentral_t(x[rest], _where(df, rest), _where(nc, rest))
+        whole = Side(*(np.array(np.broadcast_to(each, x.shape)) for each in found))
+        for old, new in zip(whole, some, strict=True):
+            old[rest] = new
+        return whole
+
+    return _evaluate(kernel, upper, log, x, (-math.inf, math.inf), df, nc)
 
 
 def nct_quantile(p: Real, upper: bool, df: Real, nc: Real) -> Real:  # noqa: FBT001
@@ -224,6 +244,24 @@ def nct_quantile(p: Real, upper: bool, df: Real, nc: Real) -> Real:  # noqa: FBT
     _refuse_shape("df", df)
     _refuse_infinite(nc)
     return _search(p, upper, _noncentral_t, (-math.inf, math.inf), lambda _, nc: (nc, np.arcsinh, np.sinh), df, nc)
+
+
+def nct_outside(x: float, df: float, nc: float) -> float:
+    """Return the chance that a noncentral t variate lies beyond x > 0 on either side: what a two-sided test rejects.
+
+    Raises ValueError for a df that is not positive, or an nc that is not finite. Source: as ``nct_tail``.
+    """
+    _refuse_shape("df", df)
+    _refuse_infinite(nc)
+    central = _student(float(x), float(df))
+    even, _, settled = _mixture(float(x), float(df), float(nc), central)
+    high = central.high + 0.5 * nc * nc
+    found = 2 * math.exp(-high) * even if settled and high < DEEP else math.inf
+    if found <= ALL:
+        return found
+    above, below = (nct_tail(side * x, side > 0, False, df, nc) for side in (1, -1))  # noqa: FBT003
+    inside = nct_tail(x if nc > 0 else -x, nc < 0, False, df, nc) - (below if nc > 0 else above)  # noqa: FBT003
+    return float(1 - inside if inside < 1 - ALL else above + below)
 
 
 def ncx2_tail(x: Real, upper: bool, log: bool, df: Real, nc: Real) -> Real:  # noqa: FBT001
@@ -760,6 +798,46 @@ def _by_region(regions: list[tuple[Real, Callable[..., Real]]], *given: Real) ->
             found[inside] = kernel(*(_where(each, inside) for each in given))
         left = left & ~inside
     return found
+
+
+def _noncentral_t_mixture(x: Real, df: Real, nc: Real, upper: bool, log: bool) -> tuple[Side, Real]:  # noqa: FBT001
+    """Return the tail beyond |x|, and whether it is good for what is asked for."""
+    flip = x < 0  # -T has the noncentrality -nc
+    shift, central = _pick(flip, -nc, nc), _student(abs(x), df)
+    even, odd, settled = _mixture(abs(x), df, nc, central)
+    ratio = even + _pick(shift < 0, -odd, odd)
+    side = _pick(flip, False, True)  # noqa: FBT003
+    found = Side(side, central.high + 0.5 * nc * nc, central.low, ratio, math.nan)
+    # Where both sums nearly cancel, or leave little of 1, digits are lost; log(1 - p) needs those of p.
+    whole, rest = ratio >= MUCH * even, 1 - _of(found.high).exp(-found.high) * ratio >= MUCH
+    fit = settled & (found.high < DEEP) & (whole & rest if log else _pick(side == upper, whole, rest))
+    return found, fit
+
+
+def _mixture(t: Real, df: Real, nc: Real, central: Side) -> tuple[Real, Real, Real]:
+    """Return half of the noncentral t's two tails beyond t, half of their difference, and where the series ended.
+
+    Both are sums of Poisson weights times tails of beta variates, whose shapes grow by 1: Guenther's. Both are to be
+    multiplied by exp(-nc**2 / 2) and the central tail's exponential.
+    """
+    square = _clip(t * t / df, 0.0, HELD)
+    y, b, weight = square / (1 + square), 0.5 * df, 0.5 * nc * nc
+    # P(beta(j + 1/2, b) > y) and P(beta(j + 1, b) > y) over (1 - y)**b, and what they gain from j to j + 1.
+    one, more = 2 * central.ratio, 2 * central.density * _of(y).sqrt(y)
+    two, plus = 1.0 + 0 * y, b * y
+    p, q = 0.5, abs(nc) / ROOT_TAU
+    even, odd, settled = p * one, q * two, False
+    for j in range(MIXED if np.min(weight) <= HEAVY else 0):
+        one, two = one + more, two + plus
+        more, plus = more * (y * ((j + 0.5 + b) / (j + 1.5))), plus * (y * ((j + 1 + b) / (j + 2)))
+        p, q = p * (weight / (j + 1)), q * (weight / (j + 1.5))
+        gain, gains = p * one, q * two
+        even, odd = even + gain, odd + gains
+        if j % 8 == 7 or isinstance(t, float):  # noqa: PLR2004
+            settled = (gain <= EPS * even) & (gains <= EPS * odd)
+            if np.all(settled) if not isinstance(t, float) else settled:
+                break
+    return even, odd, settled & (weight <= HEAVY)
 
 
 def _noncentral_t(x: Real, df: Real, nc: Real) -> Side:
