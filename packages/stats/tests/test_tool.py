@@ -267,9 +267,9 @@ def test_the_demonstration_compares_two_real_systems(
         (["a.jsonl", "words.jsonl"], "words.jsonl, line 1 is not JSON"),
         (["a.jsonl", "empty.jsonl"], "empty.jsonl has no records"),
         (["a.jsonl", "a.jsonl", "--metric", "score"], "a.jsonl, record 1: no field 'score', only id, correct, doc"),
-        (["a.jsonl", "a.jsonl", "--metric", "doc"], "could not convert"),
+        (["a.jsonl", "a.jsonl", "--metric", "doc"], "a.jsonl, record 1: doc is 'x', must be a finite number"),
         (["a.jsonl", "a.jsonl", "--cluster-by", "doc"], "1 cluster, at least two"),
-        (["a.jsonl", "nan.jsonl"], "nan.jsonl, record 1: correct is nan"),
+        (["a.jsonl", "nan.jsonl"], "nan.jsonl, record 1: correct is nan, must be a number"),
         (["a.jsonl", "a.jsonl", "--mine", "pairing"], "--mine pairing: the starter still has core TODO 1, 2, 3, 4"),
     ],
 )

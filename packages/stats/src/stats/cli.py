@@ -16,15 +16,23 @@ from rich.console import Console
 from rich.table import Table
 
 from harness.exercise import bare_mine, choose
+from stats import single
 from stats.compare import ALPHA, Finding, compare, read
 
 MISMATCH = 0.001  # a p-value below is taken for a broken split
+TINY = 1e-100  # a p-value below is told by its logarithm as well
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-console, stderr = Console(width=None if sys.stdout.isatty() else 100), Console(stderr=True)
+NEGATIVE = {"ignore_unknown_options": True}  # a number below 0 is no option
+tests = typer.Typer(no_args_is_help=True, help="One test, of files or of numbers as you type them.")
+app.add_typer(tests, name="test")
+console, stderr = Console(width=None if sys.stdout.isatty() else 100, markup=False, emoji=False), Console(stderr=True)
 MetricOption = Annotated[
     str | None, typer.Option(help="the field with the score; dots reach into nested ones  (correct, acc, ...)")
 ]
 KeyOption = Annotated[str | None, typer.Option(help="the field that tells the items apart  (id or doc_id)")]
+JsonOption = Annotated[bool, typer.Option("--json", help="print one JSON document")]
+LevelOption = Annotated[float, typer.Option(help="of the confidence interval")]
+AlternativeOption = Annotated[str, typer.Option(help="two-sided, greater or less")]
 MineOption = Annotated[str, typer.Option(help="run your starters where they are solved; or the name of one exercise")]
 
 
@@ -47,7 +55,7 @@ def compare_files(
     paired_on: KeyOption = None,
     cluster_by: Annotated[str | None, typer.Option(help="the field whose items belong together")] = None,
     out: Annotated[Path | None, typer.Option(help="folder of the picture")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="print one JSON document")] = False,  # noqa: FBT002
+    as_json: JsonOption = False,  # noqa: FBT002
     mine: MineOption = "",
 ) -> None:
     """Pair two models' results, test their difference, and say how small a one these items can show."""
@@ -142,12 +150,12 @@ def ab_counts(
     first: Annotated[str, typer.Argument(help="the treatment's successes and units, as 530/10000")],
     second: Annotated[str, typer.Argument(help="the control's")],
     weights: Annotated[str, typer.Option(help="shares that were asked for, treatment first")] = "0.5,0.5",
-    as_json: Annotated[bool, typer.Option("--json", help="print one JSON document")] = False,  # noqa: FBT002
+    as_json: JsonOption = False,  # noqa: FBT002
     mine: MineOption = "",
 ) -> None:
     """Test an A/B test by its counts: first whether the split can be trusted, then the difference of the shares."""
     experiments = choose("stats.experiments", mine)
-    counts = [_successes(text) for text in (first, second)]
+    counts = [single.successes(text) for text in (first, second)]
     asked = [_number(part) for part in weights.split(",")]
     if len(asked) != len(counts):
         msg = f"--weights {weights}: must be two shares, such as 0.5,0.5"
@@ -175,6 +183,105 @@ def ab_counts(
     console.print(table, highlight=False)
 
 
+@tests.command("ttest", context_settings=NEGATIVE)
+def ttest(
+    samples: Annotated[list[str], typer.Argument(help="one or two: FILE, FILE:FIELD, or mean,sd,n")],
+    popmean: Annotated[float, typer.Option(help="the mean that one sample is tested against")] = 0.0,
+    paired: Annotated[bool, typer.Option("--paired", help="value by value, in the files' order")] = False,  # noqa: FBT002
+    equal_var: Annotated[bool, typer.Option("--equal-var", help="Student's test instead of Welch's")] = False,  # noqa: FBT002
+    alternative: AlternativeOption = "two-sided",
+    omit: Annotated[bool, typer.Option("--omit", help="leave out values that are missing")] = False,  # noqa: FBT002
+    level: LevelOption = 0.95,
+    as_json: JsonOption = False,  # noqa: FBT002
+    mine: MineOption = "",
+) -> None:
+    """Student's and Welch's t: one mean, two, or pairs. With two samples the effect is first minus second."""
+    code = choose("stats.students", mine)
+    found = single.ttest(
+        code,
+        samples,
+        popmean=popmean,
+        paired=paired,
+        equal_var=equal_var,
+        alternative=alternative,
+        omit=omit,
+        level=level,
+    )
+    tell(found, level, as_json=as_json)
+
+
+@tests.command("chi2", context_settings=NEGATIVE)
+def chi2(
+    rows: Annotated[list[str], typer.Argument(help="rows as 30,20 15,40; a file of counts; FILE:FIELD with --across")],
+    across: Annotated[str | None, typer.Option(help="the field whose values are the columns")] = None,
+    expected: Annotated[str | None, typer.Option(help="shares that one row is tested against, as 0.2,0.8")] = None,
+    yates: Annotated[bool, typer.Option(help="Yates's correction of a 2 x 2 table")] = True,  # noqa: FBT002
+    likelihood: Annotated[bool, typer.Option("--g", help="the G-test instead of Pearson's")] = False,  # noqa: FBT002
+    as_json: JsonOption = False,  # noqa: FBT002
+    mine: MineOption = "",
+) -> None:
+    """Chi-square: whether rows and columns are independent, or one row of counts fits what was expected."""
+    shares = None if expected is None else single.numbers(expected)
+    code, table = choose("stats.contingency", mine), single.table_of(rows, across)
+    tell(single.chi2(code, table, expected=shares, yates=yates, likelihood=likelihood), 0.95, as_json=as_json)
+
+
+@tests.command("mcnemar", context_settings=NEGATIVE)
+def mcnemar(
+    rows: Annotated[
+        list[str], typer.Argument(help="two files of 0 and 1, or counts: both right,only first  only second,none")
+    ],
+    midp: Annotated[bool, typer.Option("--midp", help="count the observed table half")] = False,  # noqa: FBT002
+    level: LevelOption = 0.95,
+    as_json: JsonOption = False,  # noqa: FBT002
+    mine: MineOption = "",
+) -> None:
+    """McNemar: two models, right or wrong on the same items."""
+    if len(rows) != 2:  # noqa: PLR2004
+        msg = f"{len(rows)} arguments: must be two files, or two rows of counts"
+        raise ValueError(msg)
+    table = single.table_of(rows) if all(map(single.is_numbers, rows)) else single.pairs(rows)
+    tell(single.mcnemar(choose("stats.pairing", mine), table, midp=midp, level=level), level, as_json=as_json)
+
+
+@tests.command("proportions", context_settings=NEGATIVE)
+def proportions(
+    counts: Annotated[list[str], typer.Argument(help="successes/units, as 530/10000; several to compare them")],
+    base: Annotated[float, typer.Option(help="the share that a single one is tested against")] = 0.5,
+    exact: Annotated[bool, typer.Option("--exact", help="binomial or Fisher's test")] = False,  # noqa: FBT002
+    level: LevelOption = 0.95,
+    as_json: JsonOption = False,  # noqa: FBT002
+    mine: MineOption = "",
+) -> None:
+    """Shares: one against a number, or several against each other."""
+    code = choose("stats.contingency", mine), choose("stats.pairing", mine)
+    shares = [single.successes(text) for text in counts]
+    tell(single.proportions(code, shares, base=base, exact=exact, level=level), level, as_json=as_json)
+
+
+def tell(found: single.Outcome, level: float, *, as_json: bool) -> None:
+    """Print what a test found; what it warned of goes to stderr."""
+    for note in found.notes:
+        stderr.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
+    if as_json:
+        sys.stdout.write(json.dumps(found.document()) + "\n")
+        return
+    r = found.result
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_row("test", r.method if r.alternative == "two-sided" else f"{r.method}, {r.alternative}")
+    for line in found.data:
+        table.add_row("", line)
+    table.add_row("statistic", f"{r.statistic:.6g}" + (f"   df {r.df:.6g}" if math.isfinite(r.df) else ""))
+    table.add_row("p-value", f"{r.pvalue:.4g}" + (f"   log p {r.log_pvalue:.6g}" if r.pvalue < TINY else ""))
+    if found.interval is not None:
+        low, high = found.interval
+        sign = "+" if "difference" in found.of else ""
+        ends = f"{100 * level:.6g} % interval {low:{sign}.4g} to {high:{sign}.4g}"
+        table.add_row(found.of, f"{r.estimate:{sign}.4g}   {ends}")
+    table.add_row(found.effect[0], f"{found.effect[1]:.4g}")
+    console.print(table, highlight=False)
+
+
 @app.command("power")
 def power_of(
     test: Annotated[str, typer.Argument(help="ttest, proportions or chi2")],
@@ -183,7 +290,7 @@ def power_of(
     power: Annotated[float | None, typer.Option(help="the chance to find the effect")] = None,
     alpha: Annotated[float, typer.Option(help="the level of the test")] = 0.05,
     base: Annotated[float, typer.Option(help="the share without the effect")] = 0.5,
-    as_json: Annotated[bool, typer.Option("--json", help="print one JSON document")] = False,  # noqa: FBT002
+    as_json: JsonOption = False,  # noqa: FBT002
     mine: MineOption = "",
 ) -> None:
     """Say the one of effect, n and power that was left out, for two samples of one size."""
@@ -206,19 +313,6 @@ def _number(text: str) -> float:
     except ValueError as error:
         msg = f"{text!r} is no number"
         raise ValueError(msg) from error
-
-
-def _successes(text: str) -> tuple[int, int]:
-    """Read successes and units."""
-    parts = text.split("/")
-    if len(parts) != 2 or not all(part.strip().isdecimal() for part in parts):  # noqa: PLR2004
-        msg = f"{text!r} must be successes/units, such as 530/10000"
-        raise ValueError(msg)
-    k, n = int(parts[0]), int(parts[1])
-    if not 0 <= k <= n or n < 2:  # noqa: PLR2004
-        msg = f"{text!r}: successes must not be more than units, of which at least 2 are needed"
-        raise ValueError(msg)
-    return k, n
 
 
 def show(found: Finding, metric: str, names: tuple[str, str]) -> None:
@@ -268,7 +362,7 @@ def main() -> None:
     """Run the tool; what a user did wrong is one line, not a traceback."""
     try:
         app(bare_mine(sys.argv[1:]))
-    except (ValueError, TypeError, OSError) as error:
+    except (ValueError, TypeError, OSError, NotImplementedError) as error:
         first = str(error).strip().split("\n")[0]
         sys.stderr.write(f"error: {first}\n")
         raise SystemExit(1) from None

@@ -1,18 +1,16 @@
 """Compare two models' scores on the same items: read, pair, test, and say why that test."""
 
-import csv
-import json
 import math
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stats.records import field, present, records
 from stats.sample_size import solution as sample_size
 from stats.special.solution import binom
 
@@ -61,59 +59,20 @@ def read(path: Path, metric: str | None, key: str | None, cluster: str | None) -
     """
     rows: dict[str, tuple[float, str]] = {}
     ways = key is None
-    for number, record in enumerate(_records(path), 1):
+    for where, record in records(path):
         metric = metric or next((name for name in SCORES if name in record), SCORES[0])
         key = key or ("doc_id" if "doc_id" in record and "id" not in record else "id")
-        try:
-            item, value = str(_field(record, key)), float(_field(record, metric))
-            if ways and key == "doc_id" and "filter" in record:
-                item += f" {record['filter']}"
-            group = str(_field(record, cluster)) if cluster else ""
-        except KeyError as error:
-            msg = f"{path}, record {number}: no field {error}, only {', '.join(map(str, record))}"
-            raise ValueError(msg) from error
-        except TypeError as error:
-            msg = f"{path}, record {number}: {metric} is {_field(record, metric)!r}, must be a number"
-            raise ValueError(msg) from error
+        item, value = str(field(where, record, key)), present(where, record, metric)
+        if ways and key == "doc_id" and "filter" in record:
+            item += f" {record['filter']}"
         if item in rows:
-            msg = f"{path}, record {number}: the id {item!r} comes twice"
+            msg = f"{where}: the id {item!r} comes twice"
             raise ValueError(msg)
-        if not math.isfinite(value):
-            msg = f"{path}, record {number}: {metric} is {value}"
-            raise ValueError(msg)
-        rows[item] = value, group
+        rows[item] = value, str(field(where, record, cluster)) if cluster else ""
     if not rows:
         msg = f"{path} has no records"
         raise ValueError(msg)
     return rows
-
-
-def _records(path: Path) -> Iterable[dict[str, Any]]:
-    """Yield the records of a JSONL or CSV file."""
-    with path.open(encoding="utf-8", newline="") as file:
-        if path.suffix == ".csv":
-            yield from csv.DictReader(file)
-            return
-        for number, line in enumerate(file, 1):
-            if line.strip():
-                try:
-                    record = json.loads(line)
-                except ValueError as error:
-                    msg = f"{path}, line {number} is not JSON: {error}"
-                    raise ValueError(msg) from error
-                if not isinstance(record, dict):
-                    msg = f"{path}, line {number} is no record with named fields"
-                    raise ValueError(msg)
-                yield record
-
-
-def _field(record: Any, name: str) -> Any:  # noqa: ANN401 - whatever a file holds
-    """Return a field; dots reach into nested records."""
-    for part in name.split("."):
-        if not isinstance(record, dict) or part not in record:
-            raise KeyError(name)
-        record = record[part]
-    return record
 
 
 def compare(
