@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 import sys
+import warnings
 from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
@@ -16,10 +17,9 @@ from rich.console import Console
 from rich.table import Table
 
 from harness.exercise import bare_mine, choose
-from stats import single
+from stats import ab, single
 from stats.compare import ALPHA, Finding, compare, read
 
-MISMATCH = 0.001  # a p-value below is taken for a broken split
 TINY = 1e-100  # a p-value below is told by its logarithm as well
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 NEGATIVE = {"ignore_unknown_options": True}  # a number below 0 is no option
@@ -146,25 +146,120 @@ def picture_matrix(
 
 
 @app.command("ab")
-def ab_counts(
-    first: Annotated[str, typer.Argument(help="the treatment's successes and units, as 530/10000")],
-    second: Annotated[str, typer.Argument(help="the control's")],
-    weights: Annotated[str, typer.Option(help="shares that were asked for, treatment first")] = "0.5,0.5",
+def ab_test(
+    first: Annotated[str, typer.Argument(help="a file, one record a unit; or the treatment's counts, as 530/10000")],
+    second: Annotated[str | None, typer.Argument(help="the control's counts")] = None,
+    unit: Annotated[str | None, typer.Option(help="the field that tells units apart  (unit, user, id, ...)")] = None,
+    variant: Annotated[str | None, typer.Option(help="the field with the arm  (variant, arm, group)")] = None,
+    metric: Annotated[str | None, typer.Option(help="the field that is compared  (metric, value)")] = None,
+    before: Annotated[str | None, typer.Option(help="the same from before the experiment: CUPED")] = None,
+    per: Annotated[str | None, typer.Option(help="the field that a ratio metric is divided by")] = None,
+    guardrail: Annotated[
+        list[str] | None, typer.Option(help="a metric that must not get worse by a margin, as latency:5%:rise")
+    ] = None,
+    control: Annotated[str | None, typer.Option(help="the arm that others are compared with  (control)")] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="shares that were asked for: control=0.9,new=0.1; of counts 0.1,0.9")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="folder of the picture")] = None,
     as_json: JsonOption = False,  # noqa: FBT002
     mine: MineOption = "",
 ) -> None:
-    """Test an A/B test by its counts: first whether the split can be trusted, then the difference of the shares."""
-    experiments = choose("stats.experiments", mine)
-    counts = [single.successes(text) for text in (first, second)]
-    asked = [_number(part) for part in weights.split(",")]
-    if len(asked) != len(counts):
+    """Test an A/B test: first whether the split can be trusted, then the difference, then what must not get worse."""
+    experiments, pairing = choose("stats.experiments", mine), choose("stats.pairing", mine)
+    fields = ab.Fields(unit, variant, metric, per, before)
+    if second is not None or first.replace("/", "").isdecimal():
+        if second is None or any((unit, variant, metric, before, per, guardrail, control, out)):
+            msg = f"{first} {second or ''}: two counts and --weights, or one file with its fields"
+            raise ValueError(msg)
+        counts(first, second, weights or "0.5,0.5", experiments, as_json=as_json)
+        return
+    found = ab.analyse(
+        Path(first),
+        fields,
+        (experiments, pairing),
+        guardrails=[ab.guardrail_of(text) for text in guardrail or ()],
+        control=control,
+        weights=None if weights is None else ab.weights_of(weights),
+    )
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        picture_arms(found, out / "ab.svg")
+    if as_json:
+        sys.stdout.write(json.dumps(asdict(found)) + "\n")
+    else:
+        show_experiment(found)
+    if out is not None:
+        stderr.print(f"picture: {out / 'ab.svg'}", highlight=False)
+
+
+def show_experiment(found: ab.Experiment) -> None:
+    """Print the split, each arm against the control, and the guardrails."""
+    units = ", ".join(f"{n} {name}" for name, n in found.units.items())
+    console.print(f"sample ratio  {units}: {verdict(found.srm_pvalue)}", highlight=False)
+    table = Table(box=None, pad_edge=False)
+    many = len(found.contrasts) > 1
+    for name in ("arm", found.metric, found.control, "difference", "95 % interval", "p", *["p, Holm"] * many):
+        table.add_column(name, justify="left" if name == "arm" else "right")
+    for one in found.contrasts:
+        low, high = one.confidence_interval
+        means = (f"{mean:.4g}" for mean in one.means)
+        corrected = [f"{one.adjusted:.3g}"] * many
+        interval = f"{low:+.4g} to {high:+.4g}"
+        table.add_row(one.arm, *means, f"{one.estimate:+.4g}", interval, f"{one.pvalue:.3g}", *corrected)
+    console.print(table, highlight=False)
+    first = found.contrasts[0]
+    gain = "" if first.shorter is None else f": the interval is {first.shorter:.0%} shorter than without the covariate"
+    console.print(f"by {first.method}{gain}", highlight=False)
+    for one in found.contrasts:
+        for kept in one.guardrails:
+            word = "at worst" if kept.safe else "NOT SHOWN SAFE: perhaps"
+            told = f"{word} {kept.limit:+.4g}, a {kept.harm} of {kept.margin:.4g} is the margin; p = {kept.pvalue:.3g}"
+            console.print(f"guardrail {kept.metric}, {one.arm}: {kept.estimate:+.4g}, {told}", highlight=False)
+
+
+def picture_arms(found: ab.Experiment, path: Path) -> None:
+    """Draw each arm's difference from the control with its interval."""
+    from matplotlib.figure import Figure  # noqa: PLC0415 - half a second that the numbers need not wait for
+
+    figure = Figure(figsize=(7, 1.4 + 0.4 * len(found.contrasts)), layout="constrained")
+    axes = figure.add_subplot()
+    axes.axvline(0, color="0.5", linewidth=1)
+    for row, one in enumerate(found.contrasts):
+        axes.plot(one.confidence_interval, [row, row], linewidth=3, solid_capstyle="butt", color="C0")
+        axes.plot([one.estimate], [row], "o", color="black")
+    axes.set_yticks(range(len(found.contrasts)), [one.arm for one in found.contrasts])
+    axes.set(ylim=(len(found.contrasts) - 0.5, -0.5), xlabel=f"{found.metric}, arm minus {found.control}")
+    axes.set_title(f"sample ratio: {verdict(found.srm_pvalue)}", fontsize="small")
+    for side in ("left", "top", "right"):
+        axes.spines[side].set_visible(False)
+    scratch = path.with_name(f".{path.name}.tmp")
+    figure.savefig(scratch, format="svg", metadata={"Date": None})
+    scratch.replace(path)
+
+
+def verdict(pvalue: float) -> str:
+    """Say whether a split can be trusted."""
+    return f"p = {pvalue:.3g}, " + (
+        "the split cannot be trusted: find the bug first" if pvalue < ab.MISMATCH else "no sign of a bug"
+    )
+
+
+def counts(first: str, second: str, weights: str, experiments: ModuleType, *, as_json: bool) -> None:
+    """Test two shares: the treatment's successes of its units, and the control's."""
+    shares = [single.successes(text) for text in (first, second)]
+    asked = single.numbers(weights)
+    if len(asked) != len(shares):
         msg = f"--weights {weights}: must be two shares, such as 0.5,0.5"
         raise ValueError(msg)
-    mismatch = experiments.srm([n for _, n in counts], asked)
+    if min(n for _, n in shares) < 2:  # noqa: PLR2004
+        msg = f"{first} {second}: at least 2 units are needed on both sides"
+        raise ValueError(msg)
+    mismatch = experiments.srm([n for _, n in shares], asked)
     # Of units that are their own denominator the ratio is a share, and the test Welch's.
-    units = [np.repeat([1.0, 0.0], (k, n - k)) for k, n in counts]
+    units = [np.repeat([1.0, 0.0], (k, n - k)) for k, n in shares]
     found = experiments.ratio_metric(units[0], np.ones(units[0].size), units[1], np.ones(units[1].size))
-    odds = experiments.ab_beta_binomial(*counts[0], *counts[1])
+    odds = experiments.ab_beta_binomial(*shares[0], *shares[1])
     low, high = map(float, found.confidence_interval(0.95))
     document = {"estimate": found.estimate, "confidence_interval": [low, high], "pvalue": found.pvalue}
     document |= {"srm_pvalue": mismatch.pvalue, "first_better": odds.first_better}
@@ -172,10 +267,9 @@ def ab_counts(
     if as_json:
         sys.stdout.write(json.dumps(document) + "\n")
         return
-    verdict = "the split cannot be trusted: find the bug first" if mismatch.pvalue < MISMATCH else "no sign of a bug"
     table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_row("sample ratio", f"p = {mismatch.pvalue:.3g}   {verdict}")
-    table.add_row("shares", " against ".join(f"{k / n:.4f} of {n}" for k, n in counts))
+    table.add_row("sample ratio", verdict(mismatch.pvalue))
+    table.add_row("shares", " against ".join(f"{k / n:.4f} of {n}" for k, n in shares))
     table.add_row("difference", f"{found.estimate:+.4f}   95 % interval {low:+.4f} to {high:+.4f}")
     table.add_row("p-value", f"{found.pvalue:.3g}   Welch's t")
     table.add_row("first is better", f"{odds.first_better:.4f}   with flat priors")
@@ -307,14 +401,6 @@ def power_of(
         console.print(f"{asked}  {math.ceil(found)}" if asked == "n" else f"{asked}  {found:.4f}")
 
 
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError as error:
-        msg = f"{text!r} is no number"
-        raise ValueError(msg) from error
-
-
 def show(found: Finding, metric: str, names: tuple[str, str]) -> None:
     """Print what was found, in words and numbers."""
     low, high = found.confidence_interval
@@ -359,10 +445,18 @@ def picture(found: Finding, names: tuple[str, str], path: Path) -> None:
 
 
 def main() -> None:
-    """Run the tool; what a user did wrong is one line, not a traceback."""
+    """Run the tool; what a user did wrong is one line, not a traceback, and so is what the library warns of."""
     try:
-        app(bare_mine(sys.argv[1:]))
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", UserWarning)
+            warnings.showwarning = note
+            app(bare_mine(sys.argv[1:]))
     except (ValueError, TypeError, OSError, NotImplementedError) as error:
         first = str(error).strip().split("\n")[0]
         sys.stderr.write(f"error: {first}\n")
         raise SystemExit(1) from None
+
+
+def note(message: Warning | str, *_: object, **__: object) -> None:
+    """Tell a warning in one line."""
+    sys.stderr.write(f"note: {message}\n")

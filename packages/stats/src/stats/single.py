@@ -241,6 +241,15 @@ def table_of(words: Sequence[str], across: str | None = None) -> list[list[float
     return [numbers(word) for word in words]
 
 
+def number(text: str) -> float:
+    """Read one number. Raises ValueError for anything else."""
+    try:
+        return float(text)
+    except ValueError as error:
+        msg = f"{text!r} is no number"
+        raise ValueError(msg) from error
+
+
 def numbers(text: str, where: str = "") -> list[float]:
     """Read numbers with commas between them."""
     try:
