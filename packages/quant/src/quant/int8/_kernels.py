@@ -36,7 +36,7 @@ class Native:
     """An int8 weight for the native kernel, which reads the codes where they lie."""
 
     def __init__(self, library: ctypes.CDLL, codes: Tensor, scale: Tensor) -> None:
-        """Sum the weights of each output; ``most`` is up to how many rows the kernel is the quickest."""
+        """Sum the weights of each output; ``most`` is up to how many rows the kernel serves."""
         self._kept = codes.contiguous(), codes.sum(1, dtype=torch.int32), scale.float().contiguous()
         self._layer = _Layer(*(t.data_ptr() for t in self._kept), codes.shape[1], codes.shape[0])
         self._address, self.outputs, self._kernel = ctypes.addressof(self._layer), len(codes), library.w8a8

@@ -44,6 +44,7 @@ INLINE vec dot(vec sum, vec x, vec w) {
 #endif
 }
 #else  // products of bytes are added in 16 bits, which saturate: widen both first
+#define WIDE
 enum { BLOCK = 16, OFFSET = 0 };
 typedef int16_t code;
 typedef __m256i vec;
@@ -158,18 +159,23 @@ INLINE void tile(int rows, const Layer *l, const float *bias, Rows r, long strid
     }
 }
 
+// Quantize rows, each of which is followed by zeros up to `stride` codes; the threads that call this share them.
+static void quantize_all(const float *x, long inputs, long rows, float step, int32_t zero, Rows r, long stride) {
+#pragma omp for
+    for (long m = 0; m < rows; m++) {
+        code *q = r.codes + m * stride;
+        memset(q + inputs, 0, sizeof(code) * (size_t)(stride - inputs));
+        quantize(x + m * inputs, inputs, step, zero, q, r.step + m, r.zero + m);
+    }
+}
+
 INLINE Rows from(Rows r, long m, long stride) { return (Rows){r.step + m, r.zero + m, r.codes + m * stride}; }
 
 static void few(const Layer *l, const float *x, const float *bias, float *y, long rows, float step, int32_t zero, Rows r,
                 long stride, int threads) {
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
-#pragma omp for
-        for (long m = 0; m < rows; m++) {
-            code *q = r.codes + m * stride;
-            memset(q + l->inputs, 0, sizeof(code) * (size_t)(stride - l->inputs));
-            quantize(x + m * l->inputs, l->inputs, step, zero, q, r.step + m, r.zero + m);
-        }
+        quantize_all(x, l->inputs, rows, step, zero, r, stride);
 #pragma omp for nowait
         for (long n = 0; n < l->outputs; n += 4) {
             long m = 0;
@@ -266,7 +272,7 @@ static void square(const Layer *l, const float *bias, Rows r, const uint8_t *q, 
 }
 
 static void many(const Layer *l, const float *x, const float *bias, float *y, long rows, float step, int32_t zero, Rows r,
-                 int threads) {
+                 long stride, int threads) {
     const long inputs = l->inputs;
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
@@ -290,26 +296,108 @@ static void many(const Layer *l, const float *x, const float *bias, float *y, lo
     }
 }
 
-static int suits_tiles(const Layer *l) { return has_tiles() && l->inputs % DEEP == 0 && l->outputs % SIDE == 0; }
-#else
-enum { SIDE = 16 };
-static int suits_tiles(const Layer *l) { return 0 * l->inputs; }
+static int suits_many(const Layer *l) { return has_tiles() && l->inputs % DEEP == 0 && l->outputs % SIDE == 0; }
+enum { MOST = INT_MAX };
+
+// Without dot products of bytes: weights in 16 bits, by pairs of inputs, widened once for all rows, DEEP inputs of 16
+// outputs to a panel. (Bytes could be multiplied in pairs too, in the same time: 16 bits do not hold 2 * 255 * 127.)
+#elif defined(WIDE)
+enum { SIDE = 16, DEEP = 384, PANELS = 4, MOST = 256 };  // rows of sums that leave room in a core's cache
+
+// Lay out the weights of 16 outputs from n on, inputs k to k + deep, as (deep / 2, 16, 2).
+static void widen(const Layer *l, long n, long k, long deep, int16_t *panel) {
+    for (int half = 0; half < 2; half++)
+        for (long j = k; j < k + deep; j += BLOCK) {
+            vec v[8], u[8];  // eight pairs of inputs each, for eight outputs, to be transposed
+            for (int c = 0; c < 8; c++) {
+                long output = n + 8 * half + c < l->outputs ? n + 8 * half + c : l->outputs - 1;
+                const int8_t *w = l->codes + output * l->inputs + j;
+                int8_t rest[BLOCK] = {0};
+                if (j % 64 == 0) __builtin_prefetch(w + DEEP);  // an output's weights go on there in the next panel
+                if (j + BLOCK > l->inputs) w = memcpy(rest, w, (size_t)(l->inputs - j));
+                v[c] = weights_at(w);
+            }
+            for (int c = 0; c < 8; c += 2)
+                u[c] = _mm256_unpacklo_epi32(v[c], v[c + 1]), u[c + 1] = _mm256_unpackhi_epi32(v[c], v[c + 1]);
+            for (int c = 0; c < 8; c += 4)
+                for (int i = 0; i < 2; i++) {
+                    v[c + 2 * i] = _mm256_unpacklo_epi64(u[c + i], u[c + i + 2]);
+                    v[c + 2 * i + 1] = _mm256_unpackhi_epi64(u[c + i], u[c + i + 2]);
+                }
+            vec *out = (vec *)(panel + (j - k) * SIDE) + half;
+            for (int i = 0; i < 4; i++) {
+                out[2 * i] = _mm256_permute2x128_si256(v[i], v[i + 4], 0x20);
+                out[2 * i + 8] = _mm256_permute2x128_si256(v[i], v[i + 4], 0x31);
+            }
+        }
+}
+
+// Add to the sums of `rows` rows and 16 outputs.
+INLINE void block(int rows, const code *q, long stride, const int16_t *panel, long deep, int32_t *sums) {
+    vec s[4][2];
+    for (int m = 0; m < rows; m++) memcpy(s[m], sums + m * PANELS * SIDE, sizeof s[m]);
+#pragma GCC unroll 4
+    for (long k = 0; k < deep; k += 2, panel += 2 * SIDE) {
+        vec low = codes_at(panel), high = codes_at(panel + SIDE);
+        for (int m = 0; m < rows; m++) {
+            int32_t two;
+            memcpy(&two, q + m * stride + k, sizeof two);
+            vec x = _mm256_set1_epi32(two);
+            s[m][0] = dot(s[m][0], x, low);
+            s[m][1] = dot(s[m][1], x, high);
+        }
+    }
+    for (int m = 0; m < rows; m++) memcpy(sums + m * PANELS * SIDE, s[m], sizeof s[m]);
+}
+
 static void many(const Layer *l, const float *x, const float *bias, float *y, long rows, float step, int32_t zero, Rows r,
-                 int threads) {}
+                 long stride, int threads) {
+    const long inputs = l->inputs;
+#pragma omp parallel num_threads(threads) if (threads > 1)
+    {
+        quantize_all(x, inputs, rows, step, zero, r, stride);
+#pragma omp for nowait
+        for (long n = 0; n < l->outputs; n += PANELS * SIDE) {
+            int32_t sums[MOST][PANELS * SIDE] __attribute__((aligned(64)));
+            int16_t panel[PANELS][DEEP * SIDE] __attribute__((aligned(64)));
+            memset(sums, 0, sizeof *sums * (size_t)rows);
+            for (long k = 0; k < inputs; k += DEEP) {
+                long deep = inputs - k < DEEP ? (inputs - k + BLOCK - 1) / BLOCK * BLOCK : DEEP, m = 0;
+                for (int p = 0; p < PANELS; p++) widen(l, n + p * SIDE, k, deep, panel[p]);
+                for (; m + 4 <= rows; m += 4)
+                    for (int p = 0; p < PANELS; p++)
+                        block(4, r.codes + m * stride + k, stride, panel[p], deep, sums[m] + p * SIDE);
+                for (; m < rows; m++)
+                    for (int p = 0; p < PANELS; p++)
+                        block(1, r.codes + m * stride + k, stride, panel[p], deep, sums[m] + p * SIDE);
+            }
+            const long some = l->outputs - n < PANELS * SIDE ? l->outputs - n : PANELS * SIDE;
+            for (long m = 0; m < rows; m++)
+                for (long c = 0; c < some; c++)
+                    y[m * l->outputs + n + c] = (float)(sums[m][c] - r.zero[m] * l->sums[n + c]) *
+                                                (l->scale[n + c] * r.step[m]) + (bias ? bias[n + c] : 0);
+        }
+    }
+}
+
+static int suits_many(const Layer *l) { return l->outputs > 0; }
+#else
+enum { SIDE = 16, MOST = INT_MAX };
+static int suits_many(const Layer *l) { return 0 * l->inputs; }
+static void many(const Layer *l, const float *x, const float *bias, float *y, long rows, float step, int32_t zero, Rows r,
+                 long stride, int threads) {}
 #endif
 
 enum { FEW = 2, CHUNK = 1 << 20 };
 
-// Tell up to how many rows this is quicker than torch's kernels: always with tiles, and where torch has none.
+// Tell up to how many rows this is used: always with tiles, and where torch has no kernel as exact, without VNNI.
 long most_rows(const Layer *l) {
     if (l->inputs > INT32_MAX / (255 * 128)) return 0;
-    if (suits_tiles(l)) return LONG_MAX;
+    if (suits_many(l)) return LONG_MAX;
 #if defined(__ARM_FEATURE_DOTPROD)
     return LONG_MAX;
-#elif defined(__AVX512VNNI__) || defined(__AVXVNNI__)
-    return 16;
 #else
-    return 4;
+    return 16;
 #endif
 }
 
@@ -317,9 +405,11 @@ long most_rows(const Layer *l) {
 // have this step and this zero. Returns 0, or 1 where there is no memory for the codes.
 int w8a8(const Layer *l, const float *x, const float *bias, float *y, long rows, float step, int zero, int threads) {
     if (rows < 1) return 0;
-    const int tiles = rows > FEW && suits_tiles(l);
+    const int tiles = rows > FEW && suits_many(l);
+    // An odd number of blocks: rows whole pages apart would drive each other out of the nearest cache.
+    const long stride = ((l->inputs + BLOCK - 1) / BLOCK | 1) * BLOCK;
     // As many rows at a time as leave room in a core's cache for weights beside their codes.
-    const long stride = (l->inputs + BLOCK - 1) / BLOCK * BLOCK, most = (CHUNK / stride + 2 * SIDE) / (2 * SIDE) * (2 * SIDE);
+    const long fit = (CHUNK / stride + 2 * SIDE) / (2 * SIDE) * (2 * SIDE), most = fit < MOST ? fit : MOST;
     const long chunk = rows < most ? (rows + SIDE - 1) / SIDE * SIDE : most;
     char *room = aligned_alloc(64, (size_t)chunk * (sizeof(float) + sizeof(int32_t) + sizeof(code) * (size_t)stride));
     if (!room) return 1;
@@ -328,7 +418,7 @@ int w8a8(const Layer *l, const float *x, const float *bias, float *y, long rows,
     for (long m = 0; m < rows; m += chunk) {
         long some = rows - m < chunk ? rows - m : chunk;
         if (tiles)
-            many(l, x + m * l->inputs, bias, y + m * l->outputs, some, step, zero, r, threads);
+            many(l, x + m * l->inputs, bias, y + m * l->outputs, some, step, zero, r, stride, threads);
         else
             few(l, x + m * l->inputs, bias, y + m * l->outputs, some, step, zero, r, stride, threads);
     }
