@@ -40,6 +40,7 @@ def t_tail(
 
     def log_integrand(s: Vector) -> tuple[Vector, Vector, Vector]:
         """Return the logarithm, the normal hazard rate in it, and where that was taken."""
+        s = np.minimum(s, 300)  # where nothing is left, and t * exp(s) is finite
         z = sign * np.where(s < -1, t * np.exp(s) - shift, (t - shift) + t * np.expm1(s))
         scaled = erfcx(math.sqrt(0.5) * np.abs(z))
         falling = np.exp(-0.5 * z * z)
@@ -63,11 +64,13 @@ def t_tail(
             break
     top = log_integrand(s)[0]
     # P(Z > ...) turns within 1 / shift of where t exp(s) = shift, the density of s within 1 / sqrt(df) of 0: the
-    # variable u, s = turn + width sinh(u), sees both, and the peak, at one scale.
+    # variable u, s = turn + width sinh(u), sees both, and the peak, at one scale. Where the density is over long before
+    # P(Z > ...) turns, it need not be seen.
     width = 1 / np.maximum(shift, 1)
     turn = np.where(shift > 1, np.log(np.maximum(shift, 1) / np.maximum(t, 1 / HELD)), s)
+    turn = np.minimum(turn, s + 3)
     stretch = np.hypot(width, s - turn)
-    step = np.minimum(0.35 / (np.sqrt(-bend) * stretch), 0.06 / np.maximum(1, np.maximum(stretch, np.abs(turn))))
+    step = np.minimum(0.35 / (np.sqrt(-bend) * stretch), 0.06 / np.maximum(1, stretch))
     start = np.arcsinh((s - turn) / width)
 
     def add(nodes: NDArray[Any]) -> Vector:

@@ -1009,7 +1009,7 @@ def _search(
             new = u + np.clip(np.where(np.isfinite(step), step, np.where(right, limit, -limit)), -limit, limit)
             inside = (new >= low) & (new <= high)
             u = np.where(inside, new, np.where(np.isfinite(low + high), (low + high) / 2, u))
-            u, limit = np.clip(u, -745, 700), 2 * limit
+            u, limit = np.clip(u, -745, 710), 2 * limit
             if ((np.abs(over) <= 1e-9) | (high - low <= 1e-15 * np.abs(u))).all():  # noqa: PLR2004
                 break
         return _ends(out(u), given, upper, ends).reshape(shape)[()]

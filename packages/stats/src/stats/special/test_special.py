@@ -303,6 +303,37 @@ def test_a_turned_noncentral_t_is_the_mirror(impl: ModuleType) -> None:
 
 @pytest.mark.stretch
 @OURS
+def test_a_noncentral_t_far_out_is_a_power(impl: ModuleType) -> None:
+    for df, nc in ((1.2, 5.6), (0.7, -40.0), (3.0, 60.0)):
+        near, far = (impl.nct_tail(x, True, True, df, nc) for x in (1e40, 1e90))
+        wanted = near - df * 50 * math.log(10)
+        assert far == pytest.approx(wanted, rel=1e-12), f"nct.logsf(1e90, {df}, {nc}) is {wanted}, got {far}"
+
+
+@pytest.mark.stretch
+@OURS
+def test_at_0_a_noncentral_t_is_normal(impl: ModuleType) -> None:
+    nc = np.array([-11.3, -0.5, 0.2, 3.0, 40.0])
+    for upper in (False, True):  # with an element far out beside them
+        found = impl.nct_tail(
+            np.append(np.zeros(5), 1e5), upper, True, np.append(np.full(5, 11.0), 0.6), np.append(nc, 9)
+        )
+        wanted = impl.norm_tail(-nc, upper, True)
+        assert found[:5] == pytest.approx(wanted, rel=1e-10), f"at 0, shifted by {nc}: {wanted}, got {found}"
+
+
+@pytest.mark.stretch
+@OURS
+@pytest.mark.parametrize(("df", "nc"), [(0.5, -95.0), (0.9, -130.0), (0.7, 100.0)])
+def test_quantiles_of_few_degrees_far_off(impl: ModuleType, df: float, nc: float) -> None:
+    p = np.array([1e-40, 1e-6, 0.1, 0.5, 0.8, 0.999])
+    for upper in (False, True):
+        back = impl.nct_tail(impl.nct_quantile(p, upper, df, nc), upper, False, df, nc)
+        assert back == pytest.approx(p, rel=1e-10), f"nct with df {df} and nc {nc}: quantiles of {p} have tails {back}"
+
+
+@pytest.mark.stretch
+@OURS
 def test_a_shifted_square_is_two_normal_tails(impl: ModuleType) -> None:
     for x, nc in ((4.0, 1.0), (100.0, 9.0), (0.5, 30.0)):
         one, two = math.sqrt(x) - math.sqrt(nc), math.sqrt(x) + math.sqrt(nc)
