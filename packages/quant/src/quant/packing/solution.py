@@ -1,4 +1,4 @@
-"""The production answer: shifts of whole tensors for widths that divide a byte, bit planes for those that do not."""
+"""The production answer: shifts of whole tensors, of bytes where a width divides them and else of words of eight."""
 
 import torch
 from torch import Tensor
@@ -69,11 +69,14 @@ def pack_dense(codes: Tensor, bits: int) -> Tensor:
     """
     _refuse_width(bits, tuple(range(2, 9)))
     _refuse_codes(codes, bits)
-    rows, cols = codes.shape
-    # Eight codes fill ``bits`` bytes exactly. Gather each such block in one int64, and cut that into bytes.
-    blocks = F.pad(codes, (0, -cols % 8)).view(rows, -1, 8).long() & ((1 << bits) - 1)  # (rows, blocks, 8)
-    words = (blocks << _steps(8, bits, codes)).sum(2, keepdim=True)  # (rows, blocks, 1)
-    packed = ((words >> _steps(bits, 8, codes)) & 0xFF).to(torch.uint8)  # (rows, blocks, bits)
+    cols = codes.shape[1]
+    # Eight codes, a word of 64 bits as they lie in memory, fill ``bits`` bytes exactly.
+    words = F.pad(codes, (0, -cols % 8)).view(torch.int64) & _fields(bits, 8)  # (rows, blocks)
+    for lane in (8, 16, 32):  # of two lanes the upper one's codes move down to the lower one's
+        held = lane * bits // 8
+        upper = (words >> (lane - held)).bitwise_and_(_fields(held, 2 * lane, held))
+        words.bitwise_and_(_fields(held, 2 * lane)).bitwise_or_(upper)
+    packed: Tensor = words.view(torch.uint8).unflatten(1, (-1, 8))[..., :bits]  # (rows, blocks, bits)
     return packed.flatten(1)[:, : _bytes(bits, cols)].contiguous()
 
 
@@ -81,16 +84,21 @@ def unpack_dense(packed: Tensor, bits: int, cols: int) -> Tensor:
     """Undo ``pack_dense``; shapes and errors as in ``unpack``."""
     _refuse_width(bits, tuple(range(2, 9)))
     _refuse_packed(packed, bits, cols)
-    rows = packed.shape[0]
-    blocks = F.pad(packed, (0, -packed.shape[1] % bits)).view(rows, -1, bits).long()
-    words = (blocks << _steps(bits, 8, packed)).sum(2, keepdim=True)
-    fields = (words >> _steps(8, bits, packed)).to(torch.uint8).view(torch.int8)  # the code in the low bits
-    return (fields << (8 - bits) >> (8 - bits)).flatten(1)[:, :cols]
+    words = F.pad(F.pad(packed, (0, -packed.shape[1] % bits)).unflatten(1, (-1, bits)), (0, 8 - bits))
+    words = words.flatten(1).view(torch.int64)  # (rows, blocks)
+    for lane in (32, 16, 8):
+        held = lane * bits // 8
+        upper = (words << (lane - held)).bitwise_and_(_fields(held, 2 * lane, lane))
+        words.bitwise_and_(_fields(held, 2 * lane)).bitwise_or_(upper)
+    sign = 1 << (bits - 1) if bits < 8 else 0  # noqa: PLR2004 - turning the sign bit and taking it off extends it
+    codes: Tensor = words.view(torch.int8)  # (rows, 8 * blocks)
+    return codes.bitwise_xor_(sign).sub_(sign)[:, :cols]
 
 
-def _steps(count: int, width: int, like: Tensor) -> Tensor:
-    """Return 0, width, 2 * width, ..., (count,) int64."""
-    return torch.arange(0, count * width, width, device=like.device)
+def _fields(width: int, lane: int, start: int = 0) -> int:
+    """Return the int64 whose lanes of ``lane`` bits each have ``width`` bits set, from bit ``start`` on."""
+    found = sum(((1 << width) - 1) << at for at in range(start, 64, lane))
+    return found - (1 << 64) if found >> 63 else found
 
 
 def _bytes(bits: int, cols: int) -> int:
