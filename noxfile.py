@@ -7,6 +7,7 @@
 nox -s test-quant                        practise: the score of your starters beside baseline, solution and peers
 nox -s test-quant -- affine --hint       a hint for one exercise; what follows -- goes to pytest or to the tool
 nox -s "bench-quant(cuda)"               speed beside the baseline and the peers, on one device
+nox -s bench-quant -- int4 --peers-extra the same with the peers that need more than they are usually worth, such as hqq
 nox -s run-quant -- report --mine        the package's tool, with your code in it
 nox -s check                             are the exercises whole, and do their tests reject every known mistake?
 nox -s test -P 3.13                      every package, on another Python
@@ -36,6 +37,7 @@ HERE = {
     "mps": (platform.system(), platform.machine()) == ("Darwin", "arm64"),
 }
 DEVICES = [nox.param(device, id=device, tags=[device]) for device in HERE]
+EXTRA = "--peers-extra"  # after --: install the peers that tests and benchmarks go without as well
 BENCH = ["-o", "python_files=bench_*.py", "-o", "python_functions=bench_*", "--benchmark-quiet"]
 
 if wheels := os.environ.get("PIP_FIND_LINKS"):  # uv does not read pip's settings
@@ -93,11 +95,12 @@ def pytest(session: nox.Session, package: Path, device: str, *args: str) -> None
     """Run pytest over a package, or over the exercises that the words after ``--`` name."""
     if why := lacks(package, device):
         session.skip(why)
-    install(session, package, groups=("test", "peers"))
+    words = [word for word in session.posargs if word != EXTRA]
+    install(session, package, groups=("test", "peers", *(["peers-extra"] if EXTRA in session.posargs else [])))
     names = exercises(package)
-    chosen = [f"{package}/src/{package.name}/{word}" for word in session.posargs if word in names]
+    chosen = [f"{package}/src/{package.name}/{word}" for word in words if word in names]
     everything = [str(path) for path in (package / "src", package / "tests") if path.exists()]
-    rest = [word for word in session.posargs if word not in names]
+    rest = [word for word in words if word not in names]
     session.run("pytest", *(chosen or everything), f"--device={device}", *args, *rest)
 
 
