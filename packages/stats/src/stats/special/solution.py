@@ -25,6 +25,7 @@ Fall = Callable[[Vector], Vector]
 Rough = Callable[[Vector], tuple[Vector, Vector]]
 ROOT_HALF, ROOT_TAU = math.sqrt(0.5), math.sqrt(2 * math.pi)
 EPS = 2.0**-53
+FEW = 1e4  # the sum of shapes up to which a beta tail's argument needs no more than 16 digits
 LONG = 400.0  # shape up to which series and continued fraction of a gamma tail are short enough
 LOG_EPS = math.log(EPS)
 SQUARED, LARGEST, TINIEST = 1e154, 1.7e308, 5e-324  # what can be squared, and what there is
@@ -537,8 +538,7 @@ def _gamma(x: Real, a: Real) -> Side:
     if isinstance(x, float):
         high, low = _deviance(a, (x, 0.0), pairs.two_sum(a, -x))
     else:
-        apart, low = (x - a) / a, 0.0
-        high = a * np.where(np.abs(apart) < 0.3, _log_rest(apart), apart - np.log(x / a))  # noqa: PLR2004
+        high, low = _deviance_plain(a, x, x - a), 0.0
         if high.max(initial=0.0) > 0.5 * CALM:
             steep, low = high > 0.5 * CALM, np.zeros_like(high)
             shape, at = _where(a, steep), x[steep]
@@ -590,31 +590,47 @@ def _gamma_exponent(sign: float, a: Real, x: Real) -> tuple[Fall, Rough, Real]:
 def _fisher(ratio: Real, a: Real, b: Real) -> Side:
     """Return a tail of F with 2a and 2b degrees of freedom."""
     held = min(max(ratio, 1e-250), 1e250) if isinstance(ratio, float) else np.clip(ratio, 1e-250, 1e250)
-    scaled = pairs.two_product(a, held)
-    whole = pairs.add(scaled, (b, 0 * b))
-    side = _beta(a, b, pairs.over(scaled, whole), pairs.over((b, 0 * b), whole))
+    if not isinstance(ratio, float) and np.max(a) + np.max(b) <= FEW:
+        whole = a * held + b
+        side = _beta(a, b, (a * held / whole, 0.0), (b / whole, 0.0))
+    else:
+        scaled = pairs.two_product(a, held)
+        sums = pairs.add(scaled, (b, 0 * b))
+        side = _beta(a, b, pairs.over(scaled, sums), pairs.over((b, 0 * b), sums))
     beyond = _of(ratio).log(ratio) - _of(ratio).log(held)  # there the tails are powers of the ratio
     return side._replace(high=side.high + _pick(beyond < 0, -a, b) * beyond)
 
 
-def _beta(a: Real, b: Real, x: Pair, y: Pair) -> Side:
-    """Return a tail of the beta distribution of shapes a and b at x = 1 - y."""
-    zero = 0 * a
-    before = pairs.times((a, zero), y)
-    apart = pairs.add(pairs.times((b, zero), x), (-before[0], -before[1]))  # (a + b) x - a: how far beyond the mode
+def _beta(a: Real, b: Real, x: Pair, y: Pair, *, plain: bool = True) -> Side:
+    """Return a tail of the beta distribution of shapes a and b at x = 1 - y; ``plain`` where float64 has the digits."""
+    given = a, b, x, y
+    plain = plain and not isinstance(x[0], float) and x[0].size > 0 and np.max(a) + np.max(b) <= FEW
+    if plain:
+        apart: Pair = (b * x[0] - a * y[0], 0.0)
+    else:
+        zero = 0 * a
+        before = pairs.times((a, zero), y)
+        apart = pairs.add(pairs.times((b, zero), x), (-before[0], -before[1]))  # (a + b) x - a: how far beyond the mode
     left = apart[0] < 0
     # The right tail, where y is the smaller one; the left tail is the right one of the mirrored distribution.
     a, b = _pick(left, b, a), _pick(left, a, b)
     x, y = _pick_pair(left, y, x), _pick_pair(left, x, y)
     apart = _pick_pair(left, (-apart[0], -apart[1]), apart)
     n = pairs.two_sum(a, b)
-    first = _deviance(a, pairs.times(n, x), (-apart[0], -apart[1]))
-    high, low = pairs.add(first, _deviance(b, pairs.times(n, y), apart))
+    if plain:
+        high = _deviance_plain(a, n[0] * x[0], apart[0]) + _deviance_plain(b, n[0] * y[0], -apart[0])
+        if not np.max(high) <= 0.5 * CALM:
+            return _beta(*given, plain=False)
+        low: Real = 0.0
+    else:
+        first = _deviance(a, pairs.times(n, x), (-apart[0], -apart[1]))
+        high, low = pairs.add(first, _deviance(b, pairs.times(n, y), apart))
     rest = _stirling_rest(n[0]) - _stirling_rest(a) - _stirling_rest(b)
     density = _of(a).sqrt(a / n[0] * b / (2 * math.pi)) * _of(a).exp(rest)
     # Where x is so small, or both shapes are, the other tail has the shorter series.
     other = ((n[0] * x[0] < 1) & (x[0] < 0.5)) | ((b < SHORT) & (y[0] > 0.7))  # noqa: PLR2004
-    regions = [(other, _beta_other), (b < SHORT, _beta_series), (None, _beta_integral)]
+    short = (a <= LONG) | (b <= LONG)
+    regions = [(other, _beta_other), (b < SHORT, _beta_series), (short, _beta_fraction), (None, _beta_integral)]
     ratio = _by_region(regions, a, b, n[0], x[0], y[0], apart[0])
     return Side(left == other, high, low, density * ratio, density)
 
@@ -625,6 +641,16 @@ def _beta_other(a: Real, b: Real, n: Real, x: Real, y: Real, slope: Real) -> Rea
 
 def _beta_series(a: Real, b: Real, n: Real, x: Real, y: Real, slope: Real) -> Real:  # noqa: ARG001
     return _series(lambda k: (n + k) / (b + 1 + k), y, b) / b
+
+
+def _beta_fraction(a: Real, b: Real, n: Real, x: Real, y: Real, slope: Real) -> Real:
+    """Return the continued fraction of the right tail from its far end; Didonato and Morris 1992, TOMS 18(3), eq. 9."""
+    rest, grown = 0.0 * y, 1 + x
+    for k in range(int(8 + 90 / np.min(n * x) + 3.5 * math.sqrt(np.max(np.minimum(a, b)))), 0, -1):
+        inner, odd = k * (a - k) * y, b + (2 * k - 1)
+        above = (b + (k - 1)) * (n + (k - 1)) * inner * y / (odd * odd)
+        rest = above / (k + inner / odd + (b + k) / (odd + 2) * (slope + 1 + k * grown) + rest)
+    return 1 / (b / (b + 1) * (slope + 1) + rest)
 
 
 def _beta_integral(a: Real, b: Real, n: Real, x: Real, y: Real, slope: Real) -> Real:  # noqa: ARG001
@@ -714,6 +740,13 @@ def _deviance(k: Real, mean: Pair, apart: Pair) -> Pair:
     if isinstance(close, bool) or close.all() or not close.any():
         return _deviance_near(k, apart, ratio) if np.all(close) else _deviance_far(k, mean, apart)
     return _pick_pair(close, _deviance_near(k, apart, ratio), _deviance_far(k, mean, apart))
+
+
+def _deviance_plain(k: Real, mean: Vector, apart: Vector) -> Vector:
+    """Return the same of arrays in float64, ``apart`` being mean - k."""
+    w = apart / k
+    found: Vector = k * np.where(np.abs(w) < 0.3, _log_rest(w), w - np.log(mean / k))  # noqa: PLR2004
+    return found
 
 
 def _deviance_near(k: Real, apart: Pair, ratio: Pair) -> Pair:

@@ -134,15 +134,16 @@ def f_oneway(*samples: ArrayLike) -> Result:
     pivot = values[0][0]  # one for all: differences between means that are close stay exact
     moved = [x - pivot for x in values]
     sizes = np.array([x.size for x in values])
-    means = np.array([math.fsum(x) for x in moved]) / sizes
+    means = np.array([x[0] + (x - x[0]).mean() for x in moved])  # of constant ones it is exact
     grand = float(sizes @ means) / n
     between = math.fsum(sizes * (means - grand) ** 2)
-    within = math.fsum(math.fsum((x - mean) ** 2) for x, mean in zip(moved, means, strict=True))
+    within = math.fsum(float((d := x - mean).dot(d)) for x, mean in zip(moved, means, strict=True))
     if within == 0:
         warnings.warn("each sample is constant: there is no spread to compare means with", RuntimeWarning, stacklevel=2)
     df = (k - 1, n - k)
     statistic = _over(between / df[0], within / df[1])
-    pvalue, log_pvalue = (float(tail(statistic, *df)) for tail in (f.sf, f.logsf))
+    pvalue = float(f.sf(statistic, *df))
+    log_pvalue = math.log(pvalue) if 1e-290 < pvalue < 0.5 else float(f.logsf(statistic, *df))  # noqa: PLR2004
     share = _over(between, between + within)
     return Result(statistic, pvalue, log_pvalue, df, share, math.nan, n, "two-sided", "one-way ANOVA")
 
