@@ -355,6 +355,7 @@ def test_anova_refuses_and_warns(impl: ModuleType) -> None:
             impl.f_oneway(*groups)
     with pytest.warns(RuntimeWarning, match="constant"):
         assert impl.f_oneway([1.0, 1.0], [2.0, 2.0]).pvalue == 0
+    with pytest.warns(RuntimeWarning, match="constant"):
         assert impl.f_oneway([0.1] * 10, [0.3] * 7, [0.7] * 13).statistic == math.inf
     with pytest.warns(RuntimeWarning, match="constant"):
         assert math.isnan(impl.f_oneway([0.1, 0.1, 0.1], [0.1, 0.1]).pvalue)
