@@ -4,7 +4,7 @@ import csv
 import json
 import sys
 from dataclasses import asdict
-from importlib import resources
+from math import isfinite
 from pathlib import Path
 from typing import Annotated
 
@@ -12,10 +12,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from capacity import zoo
+from capacity import sweeps, zoo
 from capacity.gpus import gpu as named_gpu
-from capacity.plan import Answer, Parts, Published, Question, Speed, Verdict, answer, audit, curve, replayed
+from capacity.plan import Answer, Parts, Question, Speed, answer, curve
 from capacity.rooflines import TYPICAL, Efficiency
+from capacity.sweeps import MOST_READ, Published, Replay, Verdict, audit, replayed
 from capacity.weights import Precision
 from harness.exercise import bare_mine, choose
 
@@ -189,14 +190,15 @@ COLUMNS = ("concurrency", "ttft", "itl", "throughput")
 
 @app.command("audit")
 def check_table(
-    table: Annotated[Path | None, typer.Argument(help="CSV; without it, the published sweep in the package")] = None,
-    config: ConfigOption = "llama-3.1-70b",
-    gpu: GpuOption = "h100",
-    gpus: GpusOption = 4,
-    precision: PrecisionOption = "bf16",
-    prompt: Annotated[int, typer.Option(help="tokens in, where the table has no such column")] = 200,
-    output: Annotated[int, typer.Option(help="tokens out, where the table has no such column")] = 200,
+    table: Annotated[str, typer.Argument(help=f"CSV, or a sweep of the package: {', '.join(sweeps.names())}")] = "",
+    config: Annotated[str, typer.Option(help="as of serve; else the sweep's, or llama-3.1-70b")] = "",
+    gpu: Annotated[str, typer.Option(help="as of serve; else the sweep's, or h100")] = "",
+    gpus: Annotated[int, typer.Option(help="GPUs that share the model; else the sweep's, or 4")] = 0,
+    precision: Annotated[str, typer.Option(help="as of serve; else the sweep's, or bf16")] = "",
+    prompt: Annotated[int, typer.Option(help="tokens in, where a CSV has no such column")] = 200,
+    output: Annotated[int, typer.Option(help="tokens out, where a CSV has no such column")] = 200,
     replay: Annotated[bool, typer.Option("--replay", help="predict from the row with concurrency 1")] = False,  # noqa: FBT002
+    chunk: Annotated[int, typer.Option(help="prompt tokens a step of the replay reads at most; 0: all")] = MOST_READ,
     as_json: JsonOption = False,  # noqa: FBT002
     mine: MineOption = "",
 ) -> None:
@@ -206,30 +208,43 @@ def check_table(
     and where they differ from row to row prompt and output (tokens).
     """
     parts = _parts(mine)
+    rows, known = _published(table or sweeps.names()[0], prompt, output)
+    config, gpu = config or (known.config if known else "llama-3.1-70b"), gpu or (known.gpu if known else "h100")
+    gpus, precision = gpus or (known.gpus if known else 4), precision or (known.precision if known else "bf16")
     model, card, plan = zoo.load(config), named_gpu(gpu), Precision.named(precision)
-    text = (
-        table.read_text("utf-8") if table else resources.files("capacity").joinpath("published.csv").read_text("utf-8")
-    )
-    rows = _rows(text, str(table or "published.csv"), prompt, output)
     found = audit(rows, model, card, plan, gpus, parts)
-    predicted = replayed(rows, model, card, plan, gpus, parts) if replay else None
+    predicted = replayed(rows, model, card, plan, gpus, parts, chunk) if replay else None
     if as_json:
-        document = {"rows": [asdict(verdict) for verdict in found]}
+        document: dict[str, object] = {"rows": [asdict(verdict) for verdict in found]}
         if predicted:
-            document["constants"] = asdict(predicted[0])  # type: ignore[assignment]
-            document["predicted"] = [{"itl": itl, "throughput": tokens} for _, itl, tokens in predicted[1]]
+            document |= {"constants": asdict(predicted.constants), "measured": predicted.measured}
+            fields = ("ttft", "itl", "throughput")
+            document["predicted"] = [{name: getattr(row, name) for name in fields} for row in predicted.rows]
         sys.stdout.write(json.dumps(document, indent=1) + "\n")
     else:
+        if known:
+            console.print(known.title, soft_wrap=True)
         console.print(f"{config} in {precision} on {gpus} x {card.name}", soft_wrap=True)
         console.print(_verdicts(found))
         if predicted:
-            given = predicted[0]
-            words = f"{given.compute:.2f} of peak, {given.overhead * 1e3:.2f} ms overhead"
-            words += f"; {given.bandwidth:.2f} of bandwidth and {given.link:.2f} of link assumed"
-            console.print(f"\npredicted from one user alone: {words}", soft_wrap=True)
-            console.print(_predictions(predicted[1]))
+            console.print(f"\n{_constants(predicted)}", soft_wrap=True)
+            console.print(_predictions(predicted))
+            itl, tokens = predicted.worst
+            console.print(f"largest errors: {itl:.1%} between tokens, {tokens:.1%} in tokens/s", soft_wrap=True)
     if any(verdict.impossible for verdict in found):
         raise typer.Exit(1)
+
+
+def _published(table: str, prompt: int, output: int) -> tuple[list[Published], sweeps.Sweep | None]:
+    """Read a CSV or one of the package's sweeps; None stands for a CSV."""
+    path = Path(table)
+    if path.is_file():
+        return _rows(path.read_text("utf-8"), table, prompt, output), None
+    if table not in sweeps.names():
+        msg = f"no table at {table!r}: not a file, not one of {', '.join(sweeps.names())}"
+        raise ValueError(msg)
+    known = sweeps.load(table)
+    return list(known.rows), known
 
 
 def _rows(text: str, name: str, prompt: int, output: int) -> list[Published]:
@@ -246,7 +261,8 @@ def _rows(text: str, name: str, prompt: int, output: int) -> list[Published]:
         except (TypeError, ValueError):
             msg = f"{name}, row {number}: numbers are needed, not {list(cells.values())}"
             raise ValueError(msg) from None
-        if min(row.concurrency, row.prompt, row.output) < 1 or not min(row.ttft, row.itl, row.throughput) > 0:
+        measured = (row.ttft, row.itl, row.throughput)
+        if min(row.concurrency, row.prompt, row.output) < 1 or not all(isfinite(x) and x > 0 for x in measured):
             given = list(cells.values())
             msg = f"{name}, row {number}: counts must be at least 1, times and rates above 0, not {given}"
             raise ValueError(msg)
@@ -273,14 +289,26 @@ def _verdicts(found: list[Verdict]) -> Table:
     return table
 
 
-def _predictions(rows: list[tuple[Published, float, float]]) -> Table:
+def _constants(found: Replay) -> str:
+    given = found.constants
+    words = f"predicted from one user alone: {given.compute:.2f} of peak, {given.overhead * 1e3:.2f} ms overhead"
+    words += f"; {given.bandwidth:.2f} of bandwidth and {given.link:.2f} of link assumed"
+    if not found.measured:
+        words += "\nits prompt is too short to show how fast batches multiply: reading the weights alone takes longer"
+    return words
+
+
+def _predictions(found: Replay) -> Table:
     table = Table(box=None, pad_edge=False)
-    for head in ("users", "ITL ms", "predicted", "error", "tokens/s", "predicted", "error"):
+    for head in ("users", "TTFT ms", "predicted", "ITL ms", "predicted", "error", "tokens/s", "predicted", "error"):
         table.add_column(head, justify="right", no_wrap=True)
-    for row, itl, tokens in rows:
-        pair = (f"{row.itl * 1e3:.1f}", f"{itl * 1e3:.1f}", f"{itl / row.itl - 1:+.1%}")
+    for each in found.rows:
+        row = each.row
+        first = (f"{row.ttft * 1e3:.0f}", f"{each.ttft * 1e3:.0f}")
+        pair = (f"{row.itl * 1e3:.1f}", f"{each.itl * 1e3:.1f}", f"{each.itl / row.itl - 1:+.1%}")
+        tokens = each.throughput
         rates = (f"{row.throughput:.0f}", f"{tokens:.0f}", f"{tokens / row.throughput - 1:+.1%}")
-        table.add_row(str(row.concurrency), *pair, *rates)
+        table.add_row(str(row.concurrency), *first, *pair, *rates)
     return table
 
 

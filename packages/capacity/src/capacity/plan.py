@@ -1,6 +1,6 @@
-"""From a model, a GPU and a load to replicas, latencies and money; and other people's numbers put to the test."""
+"""From a model, a GPU and a load to replicas, latencies and money."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import ceil
 from types import ModuleType
 
@@ -13,14 +13,15 @@ import capacity.serving.solution
 from capacity.concurrency import Fit
 from capacity.gpus import Gpu
 from capacity.rooflines import BOUND, TYPICAL, Efficiency, Estimate
+from capacity.rooflines.solution import smooth
 from capacity.serving import Server, Trace, Workload
 from capacity.weights import Model, Precision
+from capacity.weights.solution import bytes_read
 
 SEATS = 256  # requests that a server runs at most; vLLM's default on many cards
 CHUNK = 2048  # prompt tokens a step
 REQUESTS = 3000  # of a simulated run
 MOST_REPLICAS = 4096
-LITTLE = 0.05  # relative: what clocks and the ends of a run may add to Little's law
 LOADS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 1.0)
 
 
@@ -108,11 +109,12 @@ def answer(asked: Question, efficiency: Efficiency = TYPICAL, parts: Parts = Par
     return Answer(fits, _speed(asked, fits, BOUND, parts), _speed(asked, fits, efficiency, parts))
 
 
-def server(asked: Question, seats: int, efficiency: Efficiency, parts: Parts = Parts()) -> Server:
+def server(asked: Question, seats: int, efficiency: Efficiency, parts: Parts = Parts(), beside: int = 0) -> Server:
     """Return the simulated server whose steps take what the roofline says for few requests and for ``seats`` of them.
 
     Between those two the step's time is taken as a straight line. Few is one, and a quarter of ``seats`` for a mixture
     of experts: from one request to some dozens it reads ever more experts, and a line from one would be too fast.
+    A prompt is read in a step of its own, or in one that decodes ``beside`` requests.
     """
     decode, read = parts.rooflines.decode, parts.rooflines.prefill
     fixed = (asked.gpus, efficiency)
@@ -127,8 +129,24 @@ def server(asked: Question, seats: int, efficiency: Efficiency, parts: Parts = P
     alone = max(step(few, 0) - token * (few - 1), token)
     cached = (step(seats, context) - step(seats, 0)) / seats / context
     first: Estimate = read(asked.model, asked.gpu, asked.precision, asked.prompt, 1, *fixed)
-    prompt = max(0.0, first.seconds - alone) / asked.prompt  # what reading adds to a step that runs anyway
-    return Server(alone - token, token, cached, prompt, seats=seats, chunk=CHUNK)
+    if beside:
+        other: Estimate = decode(asked.model, asked.gpu, asked.precision, beside, context, *fixed)
+        added = _added(asked, first, other, beside, efficiency)
+    else:
+        added = max(0.0, first.seconds - alone)  # what reading adds to a step that runs anyway
+    return Server(alone - token, token, cached, added / asked.prompt, seats=seats, chunk=CHUNK)
+
+
+def _added(asked: Question, first: Estimate, other: Estimate, beside: int, efficiency: Efficiency) -> float:
+    """Return the seconds that ``first``, reading a prompt, adds to ``other``, a step that decodes ``beside`` requests.
+
+    One step does the work of both and reads the weights once, so that caches are read while the prompt's tokens are
+    multiplied. Source: Agrawal et al. 2024, arXiv:2403.02310, section 3.
+    """
+    twice = bytes_read(asked.model, asked.precision, beside) / asked.gpus / other.bytes  # of the memory term of `other`
+    compute, memory = first.compute + other.compute, first.memory + other.memory * (1 - twice)
+    both = smooth(compute, memory) if efficiency.rounded else max(compute, memory)
+    return max(0.0, both + first.link + other.link + other.overhead - other.seconds)
 
 
 def _speed(asked: Question, fits: Fit, efficiency: Efficiency, parts: Parts) -> Speed:
@@ -188,105 +206,3 @@ def curve(asked: Question, one: Server, most: float, parts: Parts = Parts()) -> 
         p50, p99 = np.percentile(trace.ttft[warm], [50, 99]).tolist()
         rows.append((share * most, p50, p99, float(np.percentile(trace.itl[warm], 99))))
     return rows
-
-
-@dataclass(frozen=True, slots=True)
-class Published:
-    """A row of somebody's sweep: seconds, and output tokens a second over all requests."""
-
-    concurrency: int
-    ttft: float
-    itl: float
-    throughput: float
-    prompt: int
-    output: int
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What Little's law and the roofline say of a row: ``impossible`` and ``odd`` name what is wrong."""
-
-    row: Published
-    in_system: float
-    least_ttft: float
-    least_itl: float
-    most_throughput: float
-    impossible: tuple[str, ...]
-    odd: tuple[str, ...]
-
-
-def _ceiling(row: Published, model: Model, gpu: Gpu, precision: Precision, gpus: int, parts: Parts) -> float:
-    """Return the output tokens a second that no server exceeds: all it computes, or all it reads, at the peaks."""
-    first = parts.rooflines.prefill(model, gpu, precision, row.prompt, 1, gpus)
-    step = parts.rooflines.decode(model, gpu, precision, row.concurrency, row.prompt, gpus)
-    compute = first.compute / row.output + step.compute / row.concurrency
-    found: float = 1 / max(compute, step.memory / row.concurrency)  # reading prompts may share the weights of steps
-    return found
-
-
-def audit(
-    rows: list[Published],
-    model: Model,
-    gpu: Gpu,
-    precision: Precision,
-    gpus: int,
-    parts: Parts = Parts(),
-) -> list[Verdict]:
-    """Put each row to the test; peaks only, so that what is called impossible is.
-
-    By Little's law the requests in the system are the request rate times the seconds that each stays: not more than
-    were sent at once, and not much fewer, or the load was not what the row says. No prompt is read and no step made
-    faster than the roofline, and no server computes or reads more in a second than the peaks. All of it is for servers
-    without speculative decoding and without prompts that are cached already.
-    """
-    found = []
-    for row in rows:
-        rate = row.throughput / row.output
-        stays = row.ttft + row.itl * (row.output - 1)
-        inside = rate * stays
-        first = parts.rooflines.prefill(model, gpu, precision, row.prompt, 1, gpus).seconds
-        step = parts.rooflines.decode(model, gpu, precision, 1, row.prompt, gpus).seconds
-        most = _ceiling(row, model, gpu, precision, gpus, parts)
-        fits = parts.concurrency.fit(model, gpu, precision, row.prompt, 1, gpus, 0.0)
-        wrong, odd = [], []
-        if inside > row.concurrency * (1 + LITTLE):
-            wrong.append(f"Little's law: {inside:.1f} requests in the system, {row.concurrency} were sent")
-        elif inside < row.concurrency * (1 - 4 * LITTLE):
-            odd.append(f"Little's law: only {inside:.1f} of {row.concurrency} requests in the system")
-        if row.ttft < first:
-            wrong.append(f"first token after {row.ttft * 1e3:.1f} ms, the peaks need {first * 1e3:.1f}")
-        if row.itl < step:
-            wrong.append(f"{row.itl * 1e3:.2f} ms between tokens, the peaks need {step * 1e3:.2f}")
-        if row.throughput > most:
-            wrong.append(f"{row.throughput:.0f} tokens/s, the peaks allow {most:.0f}")
-        if not fits.requests:
-            wrong.append(f"the model does not fit: {fits.short / 1e9:.1f} GB short on each GPU")
-        found.append(Verdict(row, inside, first, step, most, tuple(wrong), tuple(odd)))
-    return found
-
-
-def replayed(
-    rows: list[Published],
-    model: Model,
-    gpu: Gpu,
-    precision: Precision,
-    gpus: int,
-    parts: Parts = Parts(),
-) -> tuple[Efficiency, list[tuple[Published, float, float]]]:
-    """Fit constants to the row with concurrency 1 and predict the others: (row, seconds between tokens, tokens/s).
-
-    Raises ValueError without such a row, or where it is impossible.
-    """
-    single = next((row for row in rows if row.concurrency == 1), None)
-    if single is None:
-        msg = "no row has concurrency 1, from which the constants are fitted"
-        raise ValueError(msg)
-    given = parts.rooflines.calibrate(model, gpu, precision, single.prompt, single.ttft, single.itl, gpus)
-    found = []
-    for row in rows:
-        asked = Question(model, gpu, precision, gpus, 1.0, row.prompt, row.output, 1.0)
-        one = replace(server(asked, row.concurrency, given, parts), chunk=0)
-        work = Workload(max(20, 4 * row.concurrency), row.prompt, row.output, concurrency=row.concurrency)
-        trace: Trace = parts.serving.simulate(one, work, 0)
-        found.append((row, float(trace.itl.mean()), trace.tokens / float(trace.finish.max())))
-    return given, found
