@@ -28,11 +28,13 @@ def mcnemar(first: ArrayLike, second: ArrayLike, *, midp: bool = False) -> Resul
     that differ, or no items. Source: McNemar 1947; Fagerland et al. 2013, BMC Med. Res. Methodol. 13:91, eq. 6 and 7.
     """
     a, b = np.asarray(first), np.asarray(second)
-    if not _right_or_wrong(a, b):
+    cells = _discordant(a, b)
+    if cells is None:
         a, b = _pair(first, second)
         if not (((a == 0) | (a == 1)).all() and ((b == 0) | (b == 1)).all()):
             raise ValueError("scores must be 0 or 1; for other scores take permutation_test")
-    up, down = _discordant(a, b)
+        cells = int(np.count_nonzero(a > b)), int(np.count_nonzero(b > a))
+    up, down = cells
     n, apart = a.size, up + down
     log_pvalue = _log_two_sided(apart, min(up, down), midp=midp)
     estimate = (up - down) / n
@@ -114,14 +116,14 @@ def bootstrap_ci(
     a = np.asarray(first)
     b = np.zeros_like(a) if second is None else np.asarray(second)
     cuts = [(1 - level) / 2, (1 + level) / 2]
-    if a.size > 1 and _right_or_wrong(a, b):
-        up, down = _discordant(a, b)
-        return _grid_ends(-1, np.array([down, a.size - up - down, up], float), cuts, bca=method == "bca")
+    if a.size > 1 and (cells := _discordant(a, b)):
+        up, down = cells
+        return _grid_ends(-1, [down, a.size - up - down, up], cuts, bca=method == "bca")
     a, b = _pair(a, b, least=2)
     d = a - b
     low, high = float(d.min()), float(d.max())
     if high - low <= WIDEST and (d == np.floor(d)).all():
-        return _grid_ends(low, np.bincount((d - low).astype(int)).astype(float), cuts, bca=method == "bca")
+        return _grid_ends(low, np.bincount((d - low).astype(int)).tolist(), cuts, bca=method == "bca")
     means = _resampled_means(d, resamples, np.random.default_rng(seed))
     if method == "bca" and low < high:
         centred = d - d.mean()
@@ -362,17 +364,15 @@ def _raw(count: int, generator: np.random.Generator) -> NDArray[np.uint8]:
     return words.view(np.uint8)[:count]
 
 
-def _right_or_wrong(a: NDArray[np.generic], b: NDArray[np.generic]) -> bool:
-    """Tell whether two arrays are pairs of whole numbers 0 and 1: so they are if no higher bit is set in any."""
-    alike = a.dtype == b.dtype and a.dtype.kind in "biu" and a.ndim == 1 and a.shape == b.shape and a.size > 0
-    return alike and int(np.bitwise_or.reduce(a | b)) in (0, 1)  # type: ignore[operator]
-
-
-def _discordant(a: NDArray[np.generic], b: NDArray[np.generic]) -> tuple[int, int]:
-    """Count the items that only the first has right, and only the second."""
-    if a.size > BLOCK >> 7:  # an eighth of the bytes to compare pays for the copies
-        a, b = a.astype(np.int8), b.astype(np.int8)
-    return int(np.count_nonzero(a > b)), int(np.count_nonzero(b > a))  # type: ignore[operator]
+def _discordant(a: NDArray[np.generic], b: NDArray[np.generic]) -> tuple[int, int] | None:
+    """Count the items that only the first has right, and only the second; None where not both are whole 0 and 1."""
+    if a.dtype != b.dtype or a.dtype.kind not in "biu" or a.ndim != 1 or a.shape != b.shape or not a.size:
+        return None
+    either = a | b  # type: ignore[operator]
+    if int(np.bitwise_or.reduce(either)) not in (0, 1):  # a higher bit is set in some
+        return None
+    total = int(np.count_nonzero(either))
+    return total - int(np.count_nonzero(b)), total - int(np.count_nonzero(a))
 
 
 def _permuted(estimate: float, log_pvalue: float, error: float, n: int, method: str) -> Result:
@@ -424,28 +424,38 @@ def _drawn(table: Vector, count: int, generator: np.random.Generator) -> Vector:
     return table.take(places)
 
 
-def _grid_ends(least: float, counts: Vector, cuts: list[float], *, bca: bool) -> tuple[float, float]:
+def _grid_ends(least: float, counts: list[int], cuts: list[float], *, bca: bool) -> tuple[float, float]:
     """Return the ends of a bootstrap interval for values ``least``, ``least + 1``, ... that come ``counts`` times."""
-    n, steps = int(counts.sum()), np.arange(counts.size)
-    total = int(steps @ counts)
-    mean, variance = total / n, max(0.0, float(steps**2 @ counts) / n - (total / n) ** 2)
+    n, total = sum(counts), sum(step * count for step, count in enumerate(counts))
+    mean = total / n
+    variance = max(0.0, sum(step * step * count for step, count in enumerate(counts)) / n - mean * mean)
     # The law of a sum of n draws is the n-th power in the frequencies. Seven deviations and more either way hold
     # all but 1e-12 of it; what a window of that width folds over is nothing.
-    span = n * (counts.size - 1) + 1
-    width = min(span, int(14 * math.sqrt(n * variance)) + 24 * (counts.size - 1) + 1)
+    span = n * (len(counts) - 1) + 1
+    width = min(span, int(14 * math.sqrt(n * variance)) + 24 * (len(counts) - 1) + 1)
     start = max(0, min(total - width // 2, span - width))
-    law = np.fft.irfft(np.fft.rfft(counts / n, width) ** n, width)
+    law = np.fft.irfft(_power(np.fft.rfft(np.array(counts) / n, width), n), width)
     turn = start % width
-    below = np.cumsum(np.concatenate([law[turn:], law[:turn]]))
+    below = np.concatenate([law[turn:], law[:turn]]).cumsum()
     if bca and variance:
         here = total - start
         share = float(below[here] + (below[here - 1] if here else 0.0)) / 2
-        third = float((steps - mean) ** 3 @ counts)
+        third = sum((step - mean) ** 3 * count for step, count in enumerate(counts))
         cuts = _moved_cuts(cuts, share, third, n * variance)
     # A cut that falls on a step belongs to it, whatever rounding says.
     places = np.minimum(below.searchsorted(np.array(cuts) - 1e-12), width - 1)
     low, high = (start + places + n * least) / n
     return float(low), float(high)
+
+
+def _power(base: NDArray[np.complex128], n: int) -> NDArray[np.complex128]:
+    """Return the n-th power, by squaring: numpy's takes a logarithm of each."""
+    found = np.ones_like(base)
+    while n:
+        if n & 1:
+            found *= base
+        base, n = base * base, n >> 1
+    return found
 
 
 def _moved_cuts(cuts: list[float], below: float, cubes: float, squares: float) -> list[float]:
