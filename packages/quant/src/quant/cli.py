@@ -2,7 +2,7 @@
 
 import json
 import sys
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -14,16 +14,16 @@ from rich.table import Table
 from harness.exercise import bare_mine, choose
 from models import documents, load
 from quant import files
-from quant.report import BATCH, Row, correctness, judge, make, measure, megabytes, schemes
+from quant.report import BATCH, Row, correctness, judge, make, measure, megabytes
+from quant.schemes import Parts, find
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 WIDTH = None if sys.stdout.isatty() else 100
 console, stderr = Console(width=WIDTH), Console(stderr=True)
 
 ModelOption = Annotated[str, typer.Option(help="tinylm, minilm, a folder, or an id of the Hugging Face hub")]
-SchemesOption = Annotated[str, typer.Option(help="names with commas between them; fp32 is always measured")]
 MineOption = Annotated[str, typer.Option(help="run your starters where they are solved; or the name of one exercise")]
-ALL = "int8-dynamic,int8-static,int4-g32,rtn3-g32"
+ALL = "int8-dynamic,int8-static,int8-dynamic+emb8,int4-g32,mixed-4.75,rtn3-g32"
 LANGUAGE = {"kl": "KL, nats", "top1": "top-1 kept", "accuracy": "accuracy", "perplexity": "perplexity"}
 ENCODER = {"cosine_min": "min cosine", "top10": "top-10 kept"}
 
@@ -47,16 +47,15 @@ def report(
     mine: MineOption = "",
 ) -> None:
     """Measure accuracy, size and speed of a model in float32 and quantized."""
-    int8 = choose("quant.int8", mine)
+    parts = chosen(mine)
     names = [name for name in scheme.split(",") if name]
-    if unknown := [name for name in names if name not in schemes(int8)]:
-        msg = f"no scheme {unknown[0]!r}, only {', '.join(schemes(int8))}"
-        raise ValueError(msg)
+    for name in names:
+        find(name, parts)
     words = text.read_text("utf-8") if text else None
-    out.mkdir(parents=True, exist_ok=True)
+    folder(out)
     with stderr.status(f"loading {model}") as status:
         loaded = load(model, device=pick_device(device))
-        rows = measure(loaded, names, int8, words, status.update)
+        rows = measure(loaded, names, parts, words, status.update)
     document = json.dumps({"model": model, "rows": [asdict(row) for row in rows]}, indent=1)
     write(out / "report.json", document.encode())
     picture(rows, title(model, loaded.model), out / "tradeoff.svg")
@@ -72,12 +71,11 @@ def report(
 def save(
     file: Annotated[Path, typer.Argument(help="the safetensors file to write")],
     model: ModelOption = "minilm",
-    scheme: Annotated[str, typer.Option(help="int8-dynamic or int8-static")] = "int8-dynamic",
+    scheme: Annotated[str, typer.Option(help="one that `report` knows")] = "int8-dynamic",
 ) -> None:
     """Quantize a model and write it into one safetensors file."""
-    if scheme not in files.SAVED:
-        msg = f"scheme {scheme!r} cannot be saved, only {', '.join(files.SAVED)}"
-        raise ValueError(msg)
+    find(scheme)
+    files.refuse_place(file)
     loaded = load(model)
     before = megabytes(loaded.model) / 1e6
     with stderr.status(f"quantizing {model}"):
@@ -110,6 +108,9 @@ def tokens(
     if most < 1:
         msg = f"most is {most}, must be at least 1"
         raise ValueError(msg)
+    find(scheme)
+    if not as_json:
+        folder(out)
     loaded = load(model)
     with stderr.status(f"reading {model} and {scheme}"):
         quantized = make(loaded, scheme)
@@ -117,12 +118,21 @@ def tokens(
     if as_json:
         sys.stdout.write(json.dumps({"model": model, "scheme": scheme, "rows": rows}) + "\n")
         return
-    out.mkdir(parents=True, exist_ok=True)
     for name in ("fp32", scheme):
         lines = "".join(json.dumps({"id": r["id"], "doc": r["doc"], "correct": r[name]}) + "\n" for r in rows)
         write(out / f"{name}.jsonl", lines.encode())
         share = sum(row[name] for row in rows) / len(rows)
         console.print(f"{out / name}.jsonl: {share:.4f} of {len(rows)} tokens right", highlight=False)
+
+
+def chosen(mine: str) -> Parts:
+    """Return the reader's code where ``mine`` asks for it."""
+    names = [field.name for field in fields(Parts)]
+    parts = Parts(**{name: choose(f"quant.{name}", mine) for name in names})
+    if mine not in ("", "all", *names):
+        msg = f"--mine {mine}: the report does not call it itself, only {', '.join(names)}"
+        raise ValueError(msg)
+    return parts
 
 
 def title(name: str, model: torch.nn.Module) -> str:
@@ -178,6 +188,12 @@ def write(path: Path, content: bytes) -> None:
     scratch = path.with_name(f".{path.name}.tmp")
     scratch.write_bytes(content)
     scratch.replace(path)
+
+
+def folder(path: Path) -> None:
+    """Make a folder, and raise OSError where nothing can be written into it, before any work."""
+    path.mkdir(parents=True, exist_ok=True)
+    files.refuse_place(path / "report.json")
 
 
 def pick_device(name: str) -> torch.device:

@@ -1,42 +1,68 @@
-"""Quantized models in one safetensors file: the tensors, and which model and scheme they belong to."""
+"""Quantized models in one safetensors file: the tensors, each once, and which model, scheme and layers they make."""
 
+import hashlib
 import json
-from dataclasses import replace
+import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_model, save_model
-from torch import nn
+from safetensors.torch import save_file
+from torch import Tensor, nn
 
 from models import Loaded
 from models import load as load_float
-from quant.int8 import Policy
-from quant.int8.solution import quantize_model
+from quant.int4.solution import Int4Linear
+from quant.int8.solution import Int8Linear, StaticInt8Linear
+from quant.packed import Int8Embedding, PackedLinear
+from quant.schemes import find
+from quant.smoothing import Rescaled
 
-KIND = "quant-1"
-SAVED = ("int8-dynamic", "int8-static")
+KIND = "quant-2"
+# What each layer is made of again: its buffers, and then its attributes.
+LAYERS: dict[str, tuple[type[nn.Module], tuple[str, ...], tuple[str, ...]]] = {
+    "int8": (Int8Linear, ("codes", "scale", "bias"), ()),
+    "int8-static": (StaticInt8Linear, ("codes", "scale", "bias", "input_range"), ()),
+    "int4": (Int4Linear, ("packed", "scale", "zero_point", "bias"), ("in_features", "group")),
+    "packed": (PackedLinear, ("packed", "scale", "zero_point", "bias"), ("in_features", "group", "bits")),
+    "embedding": (Int8Embedding, ("codes", "scale"), ()),
+    "rescaled": (Rescaled, ("reciprocal",), ()),
+}
 
 
 def save(loaded: Loaded, scheme: str, path: Path) -> None:
-    """Write a quantized model, the file whole or not at all; weights under two names are written once.
+    """Write a quantized model, the file whole or not at all; tensors under two names are written once.
 
-    ``loaded.name`` says where its float model comes from, ``scheme`` how it was quantized. Raises ValueError for a
-    scheme whose layers are not kept in fewer bits, OSError where the file cannot be written.
+    ``loaded.name`` says where its float model comes from, ``scheme`` how it was quantized. Raises ValueError for an
+    unknown scheme, OSError where the file cannot be written.
     """
-    if scheme not in SAVED:
-        msg = f"scheme {scheme!r} cannot be saved, only {', '.join(SAVED)}"
-        raise ValueError(msg)
-    if not path.parent.is_dir():
-        msg = f"cannot write {path}: there is no folder {path.parent}"
-        raise OSError(msg)
-    about = {"kind": KIND, "model": loaded.name, "scheme": scheme}
+    find(scheme)
+    refuse_place(path)
+    kinds = {each[0]: kind for kind, each in LAYERS.items()}
+    layers = [
+        (name, kinds[type(m)], [getattr(m, key) for key in LAYERS[kinds[type(m)]][2]])
+        for name, m in loaded.model.named_modules()
+        if type(m) in kinds
+    ]
+    first: dict[object, str] = {}
+    tensors: dict[str, Tensor] = {}
+    same: dict[str, str] = {}
+    for name, tensor in loaded.model.state_dict().items():
+        known = first.setdefault((tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype), name)
+        if known == name:
+            tensors[name] = tensor.contiguous()
+        else:
+            same[name] = known
+    about = {"kind": KIND, "model": loaded.name, "scheme": scheme, "layers": layers, "same": same}
     scratch = path.with_name(f".{path.name}.tmp")
     try:
-        save_model(loaded.model, str(scratch), metadata={"about": json.dumps(about)})
+        save_file(tensors, str(scratch), metadata={"about": json.dumps(about), "sha256": _digest(tensors)})
         scratch.replace(path)
     except SafetensorError as error:
-        raise OSError(str(error)) from error
+        msg = f"cannot write {path}: {error}"
+        raise OSError(msg) from error
     finally:
         scratch.unlink(missing_ok=True)
 
@@ -47,31 +73,59 @@ def load(path: Path, *, device: str | torch.device = "cpu") -> tuple[Loaded, str
     Returns the model and its scheme. Raises ValueError for a file that is damaged, of another kind, or does not fit
     its model.
     """
-    about = _about(path)
+    about, tensors = _read(path, str(device))
     loaded = load_float(about["model"], device=device)
-    static = about["scheme"] == "int8-static"
-    everything = {name: (0.0, 0.0) for name, m in loaded.model.named_modules() if isinstance(m, nn.Linear)}
-    policy = Policy(activations="static" if static else "dynamic")
-    model = quantize_model(loaded.model, policy, everything if static else None)
     try:
-        load_model(model, str(path), device=str(device))
-    except (SafetensorError, RuntimeError) as error:
+        state = tensors | {name: tensors[kept] for name, kept in about["same"].items()}
+        for name, kind, options in about["layers"]:  # outer ones come first
+            module, buffers, _ = LAYERS[kind]
+            parts = [state.get(f"{name}.{key}") for key in buffers]
+            made: nn.Module
+            if module is Rescaled:  # made of the layer inside, its buffer copied below
+                made = Rescaled(loaded.model.get_submodule(name), torch.ones_like(state[f"{name}.reciprocal"]))
+            else:
+                made = module(*parts, *options)
+            loaded.model.set_submodule(name, made.train(mode=False))
+        loaded.model.load_state_dict(state)
+    except (RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
         msg = f"{path} does not fit {about['model']} in {about['scheme']}: it is damaged, or the model has changed"
         raise ValueError(msg) from error
-    return replace(loaded, model=model), about["scheme"]
+    return loaded, about["scheme"]
 
 
-def _about(path: Path) -> dict[str, str]:
-    """Read what a file says of itself."""
+def refuse_place(path: Path) -> None:
+    """Raise OSError where a file cannot be written to, before any work."""
+    if not path.parent.is_dir():
+        msg = f"cannot write {path}: there is no folder {path.parent}"
+        raise OSError(msg)
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        msg = f"cannot write {path}: {'it is a folder' if path.is_dir() else f'{path.parent} is read-only'}"
+        raise OSError(msg)
+
+
+def _read(path: Path, device: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return what a file says of itself, and its tensors."""
     if not path.is_file():
         msg = f"no file {path}"
         raise ValueError(msg)
     foreign = f"{path} was not written by `quant save`, or is damaged"
     try:
-        with safe_open(str(path), "pt") as file:
-            about = json.loads((file.metadata() or {}).get("about", "{}"))
-    except (SafetensorError, ValueError) as error:
+        with safe_open(str(path), "pt", device=device) as file:
+            known = file.metadata() or {}
+            about = json.loads(known.get("about", "{}"))
+            ours = isinstance(about, dict) and about.get("kind") == KIND
+            tensors = {name: file.get_tensor(name) for name in file.keys()} if ours else {}  # noqa: SIM118 - no mapping
+    except (SafetensorError, ValueError, RuntimeError) as error:
         raise ValueError(foreign) from error
-    if not isinstance(about, dict) or about.get("kind") != KIND or about.get("scheme") not in SAVED:
+    if not ours or known.get("sha256") != _digest(tensors):
         raise ValueError(foreign)
-    return about
+    return about, tensors
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 of all tensors, in the order of their names: safetensors itself checks only their sizes."""
+    found = hashlib.sha256()
+    for name in sorted(tensors):
+        found.update(name.encode())
+        found.update(tensors[name].reshape(-1).view(torch.uint8).cpu().numpy().data)
+    return found.hexdigest()

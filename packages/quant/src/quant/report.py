@@ -6,8 +6,6 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -16,25 +14,15 @@ from torch.nn import functional as F
 
 from models import Loaded, corpus, sentences
 from models.train import encode
-from quant.affine.solution import choose_qparams, dequantize, quantize
-from quant.hessian.solution import gptq_model
-from quant.int4.solution import Int4Linear
-from quant.int8 import Policy
-from quant.int8 import solution as int8_solution
-from quant.packing.solution import bits_per_weight as packed_bits
-from quant.smoothing.solution import awq, smooth
+from quant.packed import PackedLinear
+from quant.schemes import Parts, Tokens, embed, find
 
 WINDOWS = 24  # of held-out text that a language model is judged on
 CALIBRATION = 4  # of 28 batches, kept back to calibrate with where the reader's text is judged
 SEEN = 16  # windows of the text that tinylm was trained on, to calibrate with where the held-out text is judged
 ROUNDS = 15  # of the interleaved timing
 BATCH = 32  # sentences
-PLAIN = {"rtn4-g32": (4, 32), "rtn3-g32": (3, 32), "rtn4-channel": (4, 1 << 30)}  # bits and columns of a group
-GPTQ = {"gptq4-g32": (4, 32, False), "gptq3-g32": (3, 32, True)}  # the third says whether large inputs go first
-AWQ = {"awq4-g32": (4, 32), "awq3-g32": (3, 32)}
-ROUNDED = PLAIN | AWQ | {name: (bits, group) for name, (bits, group, _) in GPTQ.items()}
 
-Tokens = Mapping[str, Tensor]
 Report = Callable[[str], None]
 
 
@@ -42,12 +30,12 @@ Report = Callable[[str], None]
 class Row:
     """One scheme on one model; None where a measure does not apply to the kind of model.
 
-    ``megabytes`` counts every tensor of the state once, ``bits_per_weight`` those of the quantized layers with their
-    scales. ``kl`` is nats per token from float32, ``top1`` how often both name the same next token, ``accuracy`` how
-    often that is the true one. ``cosine_min`` is the worst sentence's similarity to its float32 embedding, ``top10``
-    how many of a sentence's ten nearest neighbours stay. ``latency_ms`` is one token or one sentence, ``batch_ms`` a
-    window of tokens or one of 32 sentences; the speed-ups are medians of interleaved rounds. A scheme whose weights
-    are only rounded is not timed, and its size is what packed codes, 16-bit scales and zero points would take.
+    ``megabytes`` counts every tensor of the state once, ``bits_per_weight`` those of the quantized linear layers with
+    their scales. ``kl`` is nats per token from float32, ``top1`` how often both name the same next token, ``accuracy``
+    how often that is the true one. ``cosine_min`` is the worst sentence's similarity to its float32 embedding,
+    ``top10`` how many of a sentence's ten nearest neighbours stay. ``latency_ms`` is one token or one sentence,
+    ``batch_ms`` a window of tokens or one of 32 sentences; the speed-ups are medians of interleaved rounds. A scheme
+    whose weights no kernel here reads as they are kept is not timed.
     """
 
     scheme: str
@@ -65,77 +53,24 @@ class Row:
     speedup: float | None
 
 
-def schemes(int8: ModuleType) -> dict[str, Callable[[nn.Module, list[Tokens]], nn.Module]]:
-    """Map the name of each scheme to what makes a float model, changed in place, into it."""
-
-    def static(model: nn.Module, batches: list[Tokens]) -> nn.Module:
-        done: nn.Module = int8.quantize_model(model, Policy(activations="static"), int8.calibrate(model, batches))
-        return done
-
-    def int4(model: nn.Module, _batches: list[Tokens]) -> nn.Module:
-        for name, layer in _rounded_layers(model).items():
-            model.set_submodule(name, Int4Linear.from_float(layer, 32))
-        return model
-
-    def gptq(model: nn.Module, batches: list[Tokens], bits: int, group: int, act_order: bool) -> nn.Module:  # noqa: FBT001
-        gptq_model(model, batches, bits, group, act_order)
-        return model
-
-    rounded = {name: partial(round_weights, bits=bits, group=group) for name, (bits, group) in PLAIN.items()}
-    scaled = {name: partial(_awq, bits=bits, group=group) for name, (bits, group) in AWQ.items()}
-    moved = {name: partial(gptq, bits=b, group=g, act_order=order) for name, (b, g, order) in GPTQ.items()}
-    return {
-        "fp32": lambda model, _batches: model,
-        "int8-dynamic": lambda model, _batches: int8.quantize_model(model, Policy()),
-        "int8-static": static,
-        "smooth-dynamic": lambda model, batches: int8.quantize_model(smooth(model, batches), Policy()),
-        "smooth-static": lambda model, batches: static(smooth(model, batches), batches),
-        "int4-g32": int4,
-        **rounded,
-        **scaled,
-        **moved,
-    }
-
-
-def round_weights(model: nn.Module, _batches: list[Tokens], *, bits: int, group: int) -> nn.Module:
-    """Round every linear weight that is not shared with an embedding to its nearest code, in place; it stays float32.
-
-    What plain rounding to so few bits costs in quality; no kernel here computes with such codes.
-    """
-    for layer in _rounded_layers(model).values():
-        qparams = choose_qparams(layer.weight.data, bits, False, group)  # noqa: FBT003
-        layer.weight.data = dequantize(quantize(layer.weight.data, qparams), qparams).to(layer.weight.dtype)
-    return model
-
-
-def _awq(model: nn.Module, batches: list[Tokens], *, bits: int, group: int) -> nn.Module:
-    return round_weights(awq(model, batches, bits, group), [], bits=bits, group=group)
-
-
-def _rounded_layers(model: nn.Module) -> dict[str, nn.Linear]:
-    """Return the linear layers whose weight is not also an embedding's."""
-    tied = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
-    named = model.named_modules()
-    return {name: m for name, m in named if isinstance(m, nn.Linear) and id(m.weight) not in tied}
-
-
 def measure(
-    loaded: Loaded, names: list[str], int8: ModuleType, text: str | None = None, report: Report = lambda _doing: None
+    loaded: Loaded, names: list[str], parts: Parts, text: str | None = None, report: Report = lambda _doing: None
 ) -> list[Row]:
     """Quantize copies of a model by each of the schemes ``names`` and measure them beside float32, which comes first.
 
     ``text`` takes the place of the embedded one; ``report`` hears what is being done. Raises ValueError for an unknown
     scheme, a text that is too short, and a model without linear layers.
     """
-    known = schemes(int8)
-    if unknown := [name for name in names if name not in known]:
-        msg = f"no scheme {unknown[0]!r}, only {', '.join(known)}"
+    known = {name: find(name, parts) for name in ("fp32", *names)}
+    linear = {n: m.weight.numel() for n, m in loaded.model.named_modules() if isinstance(m, nn.Linear)}
+    if not linear:
+        msg = f"{loaded.name} has no linear layer to quantize"
         raise ValueError(msg)
     judged, held_back = _language(loaded, text) if loaded.generates else _sentences(loaded, text)
     models: dict[str, nn.Module] = {}
-    for name in ("fp32", *(name for name in names if name != "fp32")):
+    for name, make in known.items():
         report(f"quantizing: {name}")
-        models[name] = known[name](copy.deepcopy(loaded.model), held_back)
+        models[name] = make(copy.deepcopy(loaded.model), held_back)
     reference = models["fp32"]
     compare = _compare_language if loaded.generates else _compare_embeddings
     quality: dict[str, dict[str, Any]] = {}
@@ -145,13 +80,14 @@ def measure(
     report("timing, interleaved")
     one = {key: value[:1, :1] if loaded.generates else value[:1] for key, value in judged[0].items()}
     batch = {key: value[:1] for key, value in judged[0].items()} if loaded.generates else judged[len(judged) // 2]
-    timed = {name: model for name, model in models.items() if name not in ROUNDED}
+    packed = {name for name, model in models.items() if any(isinstance(m, PackedLinear) for m in model.modules())}
+    timed = {name: model for name, model in models.items() if name not in packed}
     single, many = interleaved(timed, one, ROUNDS * 4), interleaved(timed, batch, ROUNDS)
-    linear = {n: m.weight.numel() for n, m in reference.named_modules() if isinstance(m, nn.Linear)}
     return [
         Row(
             name,
-            *(_packed_size(model, *ROUNDED[name]) if name in ROUNDED else _size(model, linear)),
+            megabytes(model) / 1e6,
+            bits_per_weight(model, linear),
             **quality[name],
             latency_ms=statistics.median(single[name]) * 1e3 if name in timed else None,
             batch_ms=statistics.median(many[name]) * 1e3 if name in timed else None,
@@ -162,33 +98,14 @@ def measure(
     ]
 
 
-def _size(model: nn.Module, linear: Mapping[str, int]) -> tuple[float, float]:
-    """Return megabytes and bits per weight of a model as it is."""
-    return megabytes(model) / 1e6, bits_per_weight(model, linear)
-
-
-def _packed_size(model: nn.Module, bits: int, group: int) -> tuple[float, float]:
-    """Return the megabytes and bits per weight that rounded weights would take once packed."""
-    layers = _rounded_layers(model).values()
-    weights = sum(layer.weight.numel() for layer in layers)
-    held = 0.0
-    for layer in layers:
-        rows, cols = layer.weight.shape
-        held += rows * cols * packed_bits(rows, cols, bits, group, 16, bits)
-    return (megabytes(model) - 4 * weights + held / 8) / 1e6, held / weights
-
-
 def make(loaded: Loaded, scheme: str) -> nn.Module:
     """Return a quantized copy of a model, its static ranges taken from the embedded text.
 
     Raises ValueError for an unknown scheme.
     """
-    known = schemes(int8_solution)
-    if scheme not in known:
-        msg = f"no scheme {scheme!r}, only {', '.join(known)}"
-        raise ValueError(msg)
+    chosen = find(scheme)
     _, held_back = _language(loaded, None) if loaded.generates else _sentences(loaded, None)
-    return known[scheme](copy.deepcopy(loaded.model), held_back)
+    return chosen(copy.deepcopy(loaded.model), held_back)
 
 
 def judge(loaded: Loaded, model: nn.Module) -> dict[str, float | None]:
@@ -308,13 +225,6 @@ def _compare_embeddings(reference: Any, model: Any, batches: list[Tokens]) -> di
     worst = float((wanted * found).sum(1).min())
     none = dict.fromkeys(("kl", "top1", "accuracy", "perplexity"))
     return {**none, "cosine_min": worst, "top10": statistics.fmean(kept)}
-
-
-def embed(model: Any, batch: Tokens) -> Tensor:  # noqa: ANN401
-    """Return the normalized mean of the last layer over the tokens of each sentence, (sentences, hidden)."""
-    hidden = model(**batch).last_hidden_state.float()  # (sentences, tokens, hidden)
-    mask = batch["attention_mask"][..., None]
-    return F.normalize((hidden * mask).sum(1) / mask.sum(1), dim=1)
 
 
 def _nearest(vectors: Tensor) -> Tensor:
