@@ -241,7 +241,16 @@ def test_what_is_left_out_of_power_is_solved_for(
     assert capsys.readouterr().out.split() == ["n", "64"], "Cohen 1988, table 2.4.1: 64 in each sample"
     assert run(monkeypatch, tmp_path, "power", "ttest", "--effect", "0.5", "--n", "64", "--json") == 0
     assert json.loads(capsys.readouterr().out)["power"] == pytest.approx(0.8015, abs=1e-4)
-    for arguments in (["ttest", "--n", "64"], ["anova", "--n", "64", "--power", "0.8"]):
+    for arguments in (
+        ["ttest", "--n", "64"],
+        ["anova", "--n", "64", "--power", "0.8"],
+        ["ttest", "--effect", "0", "--power", "0.8"],
+        ["ttest", "--effect", "0.2", "--power", "1"],
+        ["ttest", "--effect", "0.2", "--power", "0.03"],
+        ["ttest", "--effect", "0.2", "--n", "1"],
+        ["proportions", "--n", "3", "--power", "0.99"],
+        ["chi2", "--effect", "-0.2", "--power", "0.8"],
+    ):
         assert run(monkeypatch, tmp_path, "power", *arguments) != 0
         said = capsys.readouterr()
         assert said.err.startswith("error: ")
@@ -256,6 +265,19 @@ def test_the_demonstration_compares_two_real_systems(
     said = capsys.readouterr().out
     assert "clusters" in said
     assert "p-value" in said
+
+
+def test_the_readme_shows_what_the_tool_prints(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
+    shown = [command for block in text.split("```")[1::2] for command in block.split("$ python -m stats")[1:]]
+    assert len(shown) >= 4
+    for command in shown:
+        arguments, _, wanted = command.partition("\n")
+        assert run(monkeypatch, tmp_path, *arguments.split()) == 0
+        said = [line.rstrip() for line in capsys.readouterr().out.rstrip().split("\n")]
+        assert said == wanted.rstrip().split("\n"), arguments
 
 
 @pytest.mark.parametrize(
