@@ -60,7 +60,7 @@ def test_generate_keeps_to_a_pattern(
     assert re.fullmatch(wanted, text), text
     file = tmp_path / "schema.json"
     properties = {"name": {"type": "string"}, "tags": {"type": "array", "items": {"enum": ["a", 1]}, "minItems": 1}}
-    file.write_text(json.dumps({"type": "object", "properties": properties, "required": ["name"]}))
+    file.write_text(json.dumps({"type": "object", "properties": properties, "required": ["name", "tags"]}))
     assert run(monkeypatch, "generate", "--prompt", "x = ", "--tokens", "40", "--schema", str(file), *sampling) == 0
     found = json.loads(capsys.readouterr().out.removeprefix("x = "))
     assert isinstance(found["name"], str)
@@ -115,7 +115,30 @@ def test_compare_as_json_and_as_a_picture(
         (("generate", "--regex", "^a"), "no anchors"),
         (("generate", "--regex", "a{90}", "--tokens", "5"), "5 are left"),
         (("generate", "--schema", "nowhere.json"), "nowhere.json"),
+        (("generate", "--tokens", "1000000000000"), "the model's limit is 512"),
+        (("generate", "--prompt", "x" * 2000), "the model's limit is 512"),
+        (("generate", "--prompt", ""), "--prompt has no token"),
+        (("generate", "--cache", "sliding", "--window", "1000000000000"), "beyond the model's limit of 512"),
+        (("generate", "--cache", "sliding", "--sinks", "-1"), "sinks is -1"),
+        (("generate", "--temperature", "nan"), "temperature is nan"),
+        (("generate", "--temperature", "inf"), "temperature is inf"),
+        (("generate", "--top-p", "nan"), "top-p is nan"),
+        (("generate", "--top-p", "1.01"), "top-p is 1.01"),
+        (("generate", "--top-p", "half"), "--top-p"),
+        (("generate", "--temperature", "1", "--seed", "-1"), "--seed -1"),
+        (("generate", "--temperature", "1", "--seed", str(2**70)), "2**63 - 1"),
+        (("generate", "--model", "nowhere"), "no model at 'nowhere'"),
+        (("generate", "--regex", "a", "--schema", "s.json"), "one of them is wanted"),
+        (("generate", "--regex", "(" * 5000 + "a" + ")" * 5000), "is nested too deeply"),
+        (("generate", "--regex", "(a{1000}){1000}"), "needs more than"),
         (("memory", "--context", "-1"), "--context -1"),
+        (("memory", "--gigabytes", "nan"), "--gigabytes nan"),
+        (("memory", "--gigabytes", "inf"), "--gigabytes inf"),
+        (("memory", "--weight-bits", "0"), "--weight-bits 0"),
+        (("memory", "--model", "nowhere"), "no model at 'nowhere'"),
+        (("compare", "--contexts", ""), "positive numbers are wanted"),
+        (("compare", "--contexts", "8", "--rounds", "0"), "--rounds 0"),
+        (("compare", "--contexts", "8", "--tokens", "-3"), "--tokens -3"),
         (("compare", "--contexts", "8,x"), "positive numbers are wanted"),
         (("compare", "--contexts", "500"), "beyond the model's limit of 512"),
         (("generate", "--nope"), "--nope"),
@@ -125,6 +148,64 @@ def test_bad_input_is_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], words: str
 ) -> None:
     assert run(monkeypatch, *arguments) != 0
+    err = capsys.readouterr().err.strip()
+    assert err.startswith("error: ")
+    assert "\n" not in err
+    assert words in err, err
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"{", "is not JSON"),
+        (b"\xff\xfe", "is not JSON"),
+        (b"[" * 100_000, "is nested too deeply"),
+        (b'{"type": "string", "pattern": "a"}', "pattern cannot be kept to"),
+        (b'{"enum": [NaN]}', "JSON"),
+        (b"3", "a schema is an object, not 3"),
+    ],
+)
+def test_bad_schemas_are_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, content: bytes, words: str
+) -> None:
+    file = tmp_path / "schema.json"
+    file.write_bytes(content)
+    assert run(monkeypatch, "generate", "--schema", str(file)) != 0
+    err = capsys.readouterr().err.strip()
+    assert err.startswith("error: ")
+    assert "\n" not in err
+    assert words in err, err
+
+
+CONFIG: dict[str, Any] = {
+    "model_type": "llama",
+    "num_hidden_layers": 2,
+    "hidden_size": 32,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "intermediate_size": 48,
+    "vocab_size": 61,
+    "max_position_embeddings": 64,
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"model_type": "mistral"}, "unknown architecture"),
+        ({"num_key_value_heads": 3}, "not a multiple of 3"),
+        ({"model_type": "no such thing"}, "no such thing"),
+    ],
+)
+def test_a_config_that_does_not_fit_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, change: Any, words: str
+) -> None:
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(CONFIG))
+    assert run(monkeypatch, "memory", "--model", str(tmp_path), "--json") == 0
+    assert json.loads(capsys.readouterr().out)["bytes_per_token"] == 2 * 2 * 2 * 8 * 2
+    file.write_text(json.dumps(CONFIG | change))
+    assert run(monkeypatch, "memory", "--model", str(tmp_path)) != 0
     err = capsys.readouterr().err.strip()
     assert err.startswith("error: ")
     assert "\n" not in err

@@ -203,6 +203,10 @@ def test_bad_input_is_refused(tmp_path: Any) -> None:
         decoder.forward(torch.tensor([[61]]), decoder.contiguous(4))
     with pytest.raises(ValueError, match="641 tokens, the model's limit is 640"):
         decoder.prefill(text(641), decoder.contiguous(700), chunk=640)
+    with pytest.raises(TypeError, match="tokens are"):
+        decoder.forward(text(3).float(), decoder.contiguous(4))
+    with pytest.raises(ValueError, match="count is 0"):
+        next(decoder.generate(text(3), decoder.contiguous(4), 0))
     with pytest.raises(ValueError, match=r"tokens have shape \(1, 0\)"):
         decoder.forward(text(0), decoder.contiguous(4))
     with pytest.raises(ValueError, match="holds 4 positions"):
@@ -213,3 +217,58 @@ def test_bad_input_is_refused(tmp_path: Any) -> None:
         TransformersCache(SlidingCache(2, 1, 2, 8, 4), 2)
     with pytest.raises(ValueError, match="2 requests and 1 caches"):
         decoder.forward_ragged([text(2)[0]] * 2, [decoder.contiguous(4)])
+
+
+CONFIGS: dict[str, tuple[dict[str, Any], str]] = {
+    "no layers": ({"num_hidden_layers": 0}, "num_hidden_layers is 0"),
+    "no limit": ({"max_position_embeddings": None}, "max_position_embeddings is None"),
+    "a size in words": ({"hidden_size": "many"}, "hidden_size is 'many'"),
+    "key heads that do not divide": ({"num_key_value_heads": 3}, "4 query heads are not a multiple of 3"),
+    "heads that do not divide": ({"hidden_size": 30}, "heads of 7.5"),
+    "an odd head": ({"head_dim": 7}, "head_dim is 7"),
+    "another activation": ({"hidden_act": "gelu"}, "with gelu"),
+    "biases": ({"attention_bias": True}, "biases"),
+    "scaling unknown": ({"rope_parameters": {"rope_type": "dynamic"}}, "'dynamic' is not one of"),
+    "scaling by nothing": ({"rope_parameters": {"rope_type": "linear"}}, "the factor None"),
+}
+
+
+@pytest.mark.parametrize("case", CONFIGS)
+def test_bad_configs_are_refused(case: str) -> None:
+    more, words = CONFIGS[case]
+    good = LlamaConfig(**SIZES).to_dict() | {"head_dim": None}
+    assert Config.read(good).head_dim == 8
+    with pytest.raises(ValueError, match=words):
+        Config.read(good | more)
+    with pytest.raises(ValueError, match="a config is an object, not list"):
+        Config.read([])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["model.embed_tokens", "model.norm", "lm_head", "model.layers.1.self_attn.k_proj"])
+def test_weights_that_do_not_fit_are_refused(name: str) -> None:
+    """What the native step was told of shapes it believes."""
+    model = model_of(head_dim=16)
+    config, weights, key = Config.read(model.config.to_dict()), model.state_dict(), f"{name}.weight"
+    Decoder(config, weights)
+    with pytest.raises(ValueError, match=f"{name}.weight has shape .* by the config it must be"):
+        Decoder(config, weights | {key: weights[key][:-1]})
+    with pytest.raises(ValueError, match=f"has no {name}.weight"):
+        Decoder(config, {other: weight for other, weight in weights.items() if other != key})
+    if name != "model.embed_tokens":
+        for bad in (weights[key].half(), weights[key].to("meta")):
+            with pytest.raises(ValueError, match=f"{name}.weight is {bad.dtype} on {bad.device}, the embedding"):
+                Decoder(config, weights | {key: bad})
+
+
+def test_int8_weights_are_made_of_float32() -> None:
+    with pytest.raises(ValueError, match="made of float32 on the CPU, not of"):
+        Decoder.from_model(model_of().bfloat16(), int8=True)
+
+
+def test_deterministic_over_a_cache_of_any_size() -> None:
+    decoder = Decoder.from_model(model_of(), deterministic=True)  # heads of 8: torch's kernels at a fixed width
+    c, tokens = decoder.config, text(20)
+    small = ContiguousCache(c.layers, 1, c.kv_heads, c.head_dim, 20)
+    assert torch.equal(
+        decoder.forward(tokens, small, every=True), decoder.forward(tokens, decoder.contiguous(20), every=True)
+    )

@@ -1,5 +1,6 @@
 """The order of the filters, and that it is the distribution that is drawn from."""
 
+import pytest
 import torch
 from scipy import stats
 
@@ -32,3 +33,21 @@ def test_draws_follow_the_filtered_distribution() -> None:
     assert stats.chisquare(draws[possible].numpy(), (wanted[possible] * 20_000).numpy()).pvalue > 1e-4
     assert Sampler()(logits, 0).tolist() == [0]
     assert Sampler().filtered(logits).softmax(-1).tolist() == [[1, 0, 0, 0, 0, 0]]
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_nan_is_never_the_most_likely(temperature: float) -> None:
+    logits = torch.tensor([[0.0, float("nan"), 1.0]])
+    with pytest.raises(ValueError, match="NaN"):
+        Sampler(temperature, top_k=2)(logits, 0)
+    with pytest.raises(ValueError, match="NaN"):
+        Sampler(temperature, top_k=2).filtered(logits)
+
+
+def test_options_out_of_range_are_refused() -> None:
+    for value in (-1.0, float("inf"), float("nan")):
+        with pytest.raises(ValueError, match=f"temperature is {value}"):
+            Sampler(value)
+    for value in (0.0, 1.1, float("nan")):
+        with pytest.raises(ValueError, match=f"top-p is {value}"):
+            Sampler(1.0, top_p=value)

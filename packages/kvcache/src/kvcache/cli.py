@@ -1,6 +1,7 @@
 """Generate text over the caches, say what a cache takes, and set the caches beside transformers'."""
 
 import json
+import math
 import os
 import sys
 import time
@@ -23,7 +24,7 @@ from kvcache.race import MakeCache, race, read_bandwidth
 from kvcache.sampler import Sampler
 from kvcache.sampling._regex import automaton
 from kvcache.sampling._schema import schema_regex
-from models.load import NAMES, folder_of
+from models.load import NAMES, folder_of, hub_is_reachable
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 WIDTH = None if sys.stdout.isatty() else 100
@@ -69,6 +70,9 @@ def generate(
     if tokens < 1:
         msg = f"--tokens {tokens}: at least 1"
         raise ValueError(msg)
+    if not 0 <= seed < 1 << 63:
+        msg = f"--seed {seed}: from 0 to 2**63 - 1"
+        raise ValueError(msg)
     draws = choose("kvcache.sampling", mine if temperature else "")
     sampler = Sampler(temperature, top_k, top_p, min_p, seed, draws)
     loaded = load(model)
@@ -77,7 +81,8 @@ def generate(
     if regex or schema:
         draws = choose("kvcache.sampling", mine)
         table = draws.token_table(automaton(pattern_of(regex, schema)), *spelled(loaded.tokenizer))
-    ids = torch.tensor([loaded.tokenizer(prompt)["input_ids"]], dtype=torch.int64)
+    ids = torch.tensor([loaded.tokenizer(prompt, verbose=False)["input_ids"]], dtype=torch.int64)
+    refuse_long(decoder.config, cache, ids.shape[1], tokens, window, sinks)
     held = make(cache, mine, window, sinks)(decoder, ids.shape[1] + tokens)
     logits = decoder.prefill(ids, held)
     console.out(prompt, end="", highlight=False)
@@ -122,9 +127,10 @@ def memory(
     as_json: JsonOption = False,  # noqa: FBT002
 ) -> None:
     """Answer the interview question from a config alone: bytes per token, and how many requests fit."""
-    for name, value in (("--context", context), ("--batch", batch), ("--gigabytes", gigabytes), ("--bits", bits)):
-        if value <= 0:
-            msg = f"{name} {value}: must be positive"
+    numbers = {"context": context, "batch": batch, "gigabytes": gigabytes, "bits": bits, "weight-bits": weight_bits}
+    for name, value in numbers.items():
+        if not 0 < value < math.inf:
+            msg = f"--{name} {value}: must be positive"
             raise ValueError(msg)
     config = read_config(model)
     per_token = 2 * config.layers * config.kv_heads * config.head_dim * bits / 8
@@ -236,10 +242,26 @@ def read_config(model: str) -> Config:
     """Read a model's config without its weights."""
     folder = str(folder_of(model)) if model in NAMES else model
     try:
-        return Config.read(AutoConfig.from_pretrained(folder).to_dict())
+        found = AutoConfig.from_pretrained(folder, local_files_only=not hub_is_reachable())
+        return Config.read(found.to_dict())
     except OSError as error:
         msg = f"no model at '{model}': not a folder, not tinylm, and not to be had from the hub"
         raise ValueError(msg) from error
+
+
+def refuse_long(config: Config, cache: str, prompt: int, tokens: int, window: int, sinks: int) -> None:
+    """Raise ValueError for what the model's limit forbids, before memory is taken for it."""
+    limit = config.positions
+    if cache == "sliding" and window + sinks > limit:
+        msg = f"--window {window} and --sinks {sinks} go beyond the model's limit of {limit} positions"
+        raise ValueError(msg)
+    if not prompt:
+        msg = "--prompt has no token: something to go on from is wanted"
+        raise ValueError(msg)
+    endless = cache == "sliding" and sinks > 0  # places never grow past the window
+    if prompt + tokens > limit and not endless:
+        msg = f"a prompt of {prompt} tokens and --tokens {tokens} make {prompt + tokens}, the model's limit is {limit}"
+        raise ValueError(msg)
 
 
 def pattern_of(regex: str, schema: Path | None) -> str:
@@ -251,8 +273,11 @@ def pattern_of(regex: str, schema: Path | None) -> str:
         raise ValueError(msg)
     try:
         return schema_regex(json.loads(schema.read_text("utf-8")))
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         msg = f"--schema {schema} is not JSON: {error}"
+        raise ValueError(msg) from error
+    except RecursionError as error:
+        msg = f"--schema {schema} is nested too deeply"
         raise ValueError(msg) from error
 
 
@@ -311,5 +336,6 @@ def main() -> None:
     except Exception as error:
         if type(error).__module__.split(".")[0] not in {"click", "typer"}:
             raise
-        sys.stderr.write(f"error: {getattr(error, 'message', error)}\n")
+        told = getattr(error, "format_message", error.__str__)()  # names the option
+        sys.stderr.write(f"error: {' '.join(told.split())}\n")
         sys.exit(2)

@@ -44,14 +44,12 @@ class Config:
 
     @classmethod
     def read(cls, given: dict[str, Any]) -> "Config":
-        """Read a ``config.json``; ValueError for another architecture than Llama's or another rotary scaling."""
-        if given.get("model_type") != "llama":
-            found = given.get("architectures") or given.get("model_type")
-            msg = f"unknown architecture {found}: only Llama's (LlamaForCausalLM) is built here"
-            raise ValueError(msg)
-        if given.get("attention_bias") or given.get("mlp_bias"):
-            msg = "a Llama with biases in its linear maps is not built here"
-            raise ValueError(msg)
+        """Read a ``config.json``.
+
+        Raises ValueError for another architecture than Llama's, another rotary scaling, and sizes that are missing or
+        do not go together.
+        """
+        _refuse_config(given)
         rope = given.get("rope_parameters") or given.get("rope_scaling") or {}
         kind = rope.get("rope_type", rope.get("type", "default"))
         if kind not in ("default", "linear", "yarn", "llama3"):
@@ -60,19 +58,31 @@ class Config:
         original = rope.get("original_max_position_embeddings", given["max_position_embeddings"])
         ends = ("low_freq_factor", "high_freq_factor") if kind == "llama3" else ("beta_slow", "beta_fast")
         ramp = (rope.get(ends[0]) or 1.0, rope.get(ends[1]) or 32.0)
-        heads = given["num_attention_heads"]
+        factor = rope.get("factor") or 0
+        if kind != "default" and not factor >= 1:
+            msg = f"rotary scaling {kind!r} has the factor {rope.get('factor')}, must be at least 1"
+            raise ValueError(msg)
+        hidden, heads = given["hidden_size"], given["num_attention_heads"]
+        kv_heads, head_dim = given.get("num_key_value_heads") or heads, given.get("head_dim") or hidden // heads
+        if heads % kv_heads:
+            msg = f"{heads} query heads are not a multiple of {kv_heads} key heads"
+            raise ValueError(msg)
+        if head_dim % 2 or (hidden % heads and not given.get("head_dim")):
+            msg = f"hidden_size {hidden} and {heads} heads give heads of {hidden / heads:g}, must be even and whole"
+            msg = f"head_dim is {head_dim}, must be even" if given.get("head_dim") else msg
+            raise ValueError(msg)
         return cls(
             layers=given["num_hidden_layers"],
-            hidden=given["hidden_size"],
+            hidden=hidden,
             heads=heads,
-            kv_heads=given.get("num_key_value_heads") or heads,
-            head_dim=given.get("head_dim") or given["hidden_size"] // heads,
+            kv_heads=kv_heads,
+            head_dim=head_dim,
             intermediate=given["intermediate_size"],
             vocabulary=given["vocab_size"],
             positions=given["max_position_embeddings"],
             eps=given["rms_norm_eps"],
             base=rope.get("rope_theta", given.get("rope_theta", 10000.0)),
-            scaling=None if kind == "default" else Scaling(kind, rope["factor"], original, *ramp),
+            scaling=None if kind == "default" else Scaling(kind, factor, original, *ramp),
             tied=bool(given.get("tie_word_embeddings")),
         )
 
@@ -175,36 +185,43 @@ class Decoder:
     def __init__(
         self, config: Config, weights: dict[str, Tensor], *, int8: bool = False, deterministic: bool = False
     ) -> None:
-        """Stack the weights; ValueError where one is missing, or for both options without the native kernel."""
-        embedding = weights.get("model.embed_tokens.weight")
-        native = embedding is not None and (embedding.dtype, embedding.device.type) == (torch.float32, "cpu")
-        native = native and config.head_dim % LANES == 0 == config.hidden % LANES and available()
+        """Stack the weights.
+
+        Raises ValueError where one is missing or of another shape, dtype or device, for int8 elsewhere than in fp32 on
+        the CPU, and for both options without the native kernel.
+        """
+        c = config
+        embedding = _weight(weights, "model.embed_tokens", c.vocabulary, c.hidden)
+        plain = (embedding.dtype, embedding.device.type) == (torch.float32, "cpu")
+        if int8 and not plain:
+            msg = f"int8 weights are made of float32 on the CPU, not of {embedding.dtype} on {embedding.device}"
+            raise ValueError(msg)
+        native = plain and c.head_dim % LANES == 0 == c.hidden % LANES and available()
         if int8 and deterministic and not native:
             msg = "int8 and deterministic exclude each other without the native kernel: fbgemm quantizes activations"
             msg += " for each call as a whole"
             raise ValueError(msg)
         kind: Any = Int8Linear if int8 else FixedLinear if deterministic else Linear
         kind = partial(PackedLinear, int8=int8) if native else kind
-        self.config, self.deterministic = config, deterministic
+        self.config, self.deterministic, self.embedding = config, deterministic, embedding
 
-        def get(name: str) -> Tensor:
-            if name not in weights:
-                msg = f"the checkpoint has no {name}"
-                raise ValueError(msg)
-            return weights[name].detach()
+        def get(name: str, *shape: int) -> Tensor:
+            return _weight(weights, name, *shape, like=embedding)
 
-        self.embedding = get("model.embed_tokens.weight")
+        queries, keys = c.heads * c.head_dim, c.kv_heads * c.head_dim
         self.blocks = []
-        for i in range(config.layers):
+        for i in range(c.layers):
             at = f"model.layers.{i}"
-            q, k, v, out = (get(f"{at}.self_attn.{name}_proj.weight") for name in "qkvo")
-            gate, up, down = (get(f"{at}.mlp.{name}_proj.weight") for name in ("gate", "up", "down"))
-            norms = get(f"{at}.input_layernorm.weight"), get(f"{at}.post_attention_layernorm.weight")
+            q, out = get(f"{at}.self_attn.q_proj", queries, c.hidden), get(f"{at}.self_attn.o_proj", c.hidden, queries)
+            k, v = (get(f"{at}.self_attn.{name}_proj", keys, c.hidden) for name in "kv")
+            gate, up = (get(f"{at}.mlp.{name}_proj", c.intermediate, c.hidden) for name in ("gate", "up"))
+            down = get(f"{at}.mlp.down_proj", c.hidden, c.intermediate)
+            norms = [get(f"{at}.{name}_layernorm", c.hidden) for name in ("input", "post_attention")]
             self.blocks.append(
                 Block(norms[0], kind(q, k, v), kind(out), norms[1], kind(gate, up, gated=True), kind(down))
             )
-        self.norm = get("model.norm.weight")
-        self.head = kind(self.embedding if config.tied else get("lm_head.weight"))
+        self.norm = get("model.norm", c.hidden)
+        self.head = kind(embedding if c.tied else get("lm_head", c.vocabulary, c.hidden))
         self._frequencies, self._attention = frequencies(config.head_dim, config.base), 1.0
         if config.scaling is not None:
             scaled = scaled_frequencies(config.head_dim, config.base, config.scaling)
@@ -330,6 +347,9 @@ class Decoder:
 
         ``choose`` takes a step's logits, (batch, vocabulary), and its number: greedy, unless a ``Sampler`` is given.
         """
+        if count < 1:
+            msg = f"count is {count}, must be at least 1"
+            raise ValueError(msg)
         logits = self.prefill(tokens, cache, chunk)
         for i in range(count):
             token = choose(logits, i)
@@ -440,7 +460,7 @@ class Decoder:
         c, (batch, _, q_len, _) = self.config, q.shape
         group, missing = c.heads // c.kv_heads, -q_len % TILE
         width = len(view.positions) + -len(view.positions) % WIDTH
-        if isinstance(cache, ContiguousCache):  # its buffer goes on behind the view
+        if isinstance(cache, ContiguousCache) and cache.capacity >= width:  # its buffer goes on behind the view
             keys, values = cache.keys[layer, :, :, :width], cache.values[layer, :, :, :width]
         else:
             extra = width - keys.shape[2]
@@ -475,6 +495,9 @@ class Decoder:
             raise ValueError(msg)
         each = caches if isinstance(caches, list) else [caches] * len(tokens)
         for row, cache in zip(tokens, each, strict=True):
+            if row.is_floating_point() or row.dtype == torch.bool:
+                msg = f"tokens are {row.dtype}, must be integers"
+                raise TypeError(msg)
             if int(row.min()) < 0 or int(row.max()) >= self.config.vocabulary:
                 given = f"tokens {int(row.min())} to {int(row.max())}"
                 msg = f"{given} are outside the vocabulary of {self.config.vocabulary}"
@@ -484,3 +507,41 @@ class Decoder:
             if total > self.config.positions and not bounded:
                 msg = f"the text has {total} tokens, the model's limit is {self.config.positions}"
                 raise ValueError(msg)
+
+
+def _weight(weights: dict[str, Tensor], name: str, *shape: int, like: Tensor | None = None) -> Tensor:
+    """Return a checkpoint's weight; ValueError where it is missing, of another shape, or not such as ``like``."""
+    found = weights.get(f"{name}.weight")
+    if found is None:
+        msg = f"the checkpoint has no {name}.weight"
+        raise ValueError(msg)
+    if tuple(found.shape) != shape:
+        msg = f"{name}.weight has shape {tuple(found.shape)}, by the config it must be {shape}"
+        raise ValueError(msg)
+    if like is not None and (found.dtype, found.device) != (like.dtype, like.device):
+        msg = f"{name}.weight is {found.dtype} on {found.device}, the embedding {like.dtype} on {like.device}"
+        raise ValueError(msg)
+    return found.detach()
+
+
+def _refuse_config(given: Any) -> None:  # noqa: ANN401 - whatever a file of JSON holds
+    """Raise ValueError for what is not built here, and for sizes that are missing."""
+    if not isinstance(given, dict):
+        msg = f"a config is an object, not {type(given).__name__}"
+        raise ValueError(msg)  # noqa: TRY004 - what a user's file holds
+    if given.get("model_type") != "llama":
+        found = given.get("architectures") or given.get("model_type")
+        msg = f"unknown architecture {found}: only Llama's (LlamaForCausalLM) is built here"
+        raise ValueError(msg)
+    if given.get("attention_bias") or given.get("mlp_bias"):
+        msg = "a Llama with biases in its linear maps is not built here"
+        raise ValueError(msg)
+    if given.get("hidden_act", "silu") != "silu":
+        msg = f"a Llama with {given['hidden_act']} in its layers is not built here, only with silu"
+        raise ValueError(msg)
+    sizes = ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size", "vocab_size")
+    for name in (*sizes, "max_position_embeddings", "rms_norm_eps"):
+        value = given.get(name)
+        if not isinstance(value, int if name != "rms_norm_eps" else int | float) or value <= 0:
+            msg = f"the config's {name} is {value!r}, must be a positive number"
+            raise ValueError(msg)

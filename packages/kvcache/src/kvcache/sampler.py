@@ -1,5 +1,6 @@
 """From a decoder's logits to a request's next token: the filters of ``kvcache.sampling`` in one fixed order."""
 
+import math
 from dataclasses import dataclass
 from types import ModuleType
 
@@ -26,7 +27,7 @@ class Sampler:
     def __post_init__(self) -> None:
         """Refuse what no row could be drawn with."""
         limits = (
-            ("temperature", self.temperature, self.temperature >= 0, "0 or more"),
+            ("temperature", self.temperature, 0 <= self.temperature < math.inf, "finite, 0 or more"),
             ("top-k", self.top_k, self.top_k >= 0, "0 (all) or more"),
             ("top-p", self.top_p, 0 < self.top_p <= 1, "in (0, 1]"),
             ("min-p", self.min_p, 0 <= self.min_p <= 1, "in [0, 1]"),
@@ -37,9 +38,9 @@ class Sampler:
                 raise ValueError(msg)
 
     def filtered(self, logits: Tensor) -> Tensor:
-        """Divide by the temperature and set what may not be drawn to -inf, (rows, vocabulary)."""
+        """Divide by the temperature and set what may not be drawn to -inf, (rows, vocabulary); ValueError for NaN."""
         if self.temperature == 0:
-            best = logits.argmax(-1, keepdim=True)
+            best = self._largest(logits)[:, None]
             return torch.full_like(logits, float("-inf")).scatter(-1, best, 0.0)
         logits = logits / self.temperature
         if self.top_k:
@@ -49,9 +50,19 @@ class Sampler:
         return self.functions.min_p(logits, self.min_p) if self.min_p else logits
 
     def __call__(self, logits: Tensor, step: int) -> Tensor:
-        """Draw a token for each row of (rows, vocabulary), int64 (rows,); row ``i`` has the seed ``seed + i``."""
+        """Draw a token for each row of (rows, vocabulary), int64 (rows,); row ``i`` has the seed ``seed + i``.
+
+        Raises ValueError for NaN.
+        """
         if self.temperature == 0:
-            return logits.argmax(-1)
+            return self._largest(logits)
         seeds = torch.arange(self.seed, self.seed + len(logits), device=logits.device)
         drawn: Tensor = self.functions.sample(self.filtered(logits), seeds, step)
         return drawn
+
+    @staticmethod
+    def _largest(logits: Tensor) -> Tensor:
+        if bool(logits.isnan().any()):  # to argmax NaN is the largest of all
+            msg = "logits have NaN"
+            raise ValueError(msg)
+        return logits.argmax(-1)

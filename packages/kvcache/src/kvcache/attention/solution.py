@@ -27,8 +27,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, window: int | None = None, padding_m
     """Return softmax(q k^T / sqrt(head_dim)) v over the visible keys, (batch, heads, q_len, head_dim).
 
     Softmax is computed in at least float32, the result has the dtype of ``q``; a query that sees no key gets zeros.
-    Raises ValueError for shapes that do not fit, head counts that do not divide, mixed dtypes or devices, and whatever
-    ``visible`` refuses. Source: Vaswani et al. 2017, eq. 1.
+    Raises ValueError for shapes that do not fit, head counts that do not divide, mixed dtypes or devices, TypeError for
+    integers, and whatever ``visible`` refuses. Source: Vaswani et al. 2017, eq. 1.
     """
     _refuse_misfit(q, k, v, window, padding_mask)
     q_len, offset, found = q.shape[2], k.shape[2] - q.shape[2], []
@@ -145,8 +145,8 @@ def _mask(
 
 
 def _refuse(q_len: int, kv_len: int, window: int | None, padding_mask: Tensor | None) -> None:
-    if q_len > kv_len:
-        msg = f"q_len is {q_len}, larger than kv_len {kv_len}: every query has a key of its own"
+    if not 0 <= q_len <= kv_len:
+        msg = f"q_len is {q_len}, must be from 0 to kv_len {kv_len}: every query has a key of its own"
         raise ValueError(msg)
     if window is not None and window < 1:
         msg = f"window is {window}, must be at least 1"
@@ -167,11 +167,20 @@ def _refuse_misfit(q: Tensor, k: Tensor, v: Tensor, window: int | None, padding_
     if not k.shape[1] or q.shape[1] % k.shape[1]:
         msg = f"{q.shape[1]} query heads are not a multiple of {k.shape[1]} key heads"
         raise ValueError(msg)
+    if not q.shape[3]:
+        msg = f"head_dim is 0: {shapes}"
+        raise ValueError(msg)
+    if not q.is_floating_point():
+        msg = f"q is {q.dtype}, must be floating point"
+        raise TypeError(msg)
     if len({(t.dtype, t.device) for t in (q, k, v)}) > 1:
         given = ", ".join(f"{name} {t.dtype} on {t.device}" for name, t in (("q", q), ("k", k), ("v", v)))
         msg = f"q, k and v must have one dtype and one device: {given}"
         raise ValueError(msg)
     _refuse(q.shape[2], k.shape[2], window, padding_mask)
+    if padding_mask is not None and padding_mask.device != q.device:
+        msg = f"q is on {q.device} and padding_mask on {padding_mask.device}: one device is wanted"
+        raise ValueError(msg)
     if padding_mask is not None and padding_mask.shape[0] != q.shape[0]:
         msg = f"padding_mask has shape {tuple(padding_mask.shape)}, must be ({q.shape[0]}, {k.shape[2]})"
         raise ValueError(msg)

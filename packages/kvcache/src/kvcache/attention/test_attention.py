@@ -55,7 +55,7 @@ def qkv(
 
 def expected(q: Tensor, k: Tensor, v: Tensor, window: int | None = None, padding_mask: Tensor | None = None) -> Tensor:
     """Compute the formula row by row in float64."""
-    q, k, v = (t.double().cpu() for t in (q, k, v))
+    q, k, v = (t.cpu().double() for t in (q, k, v))
     batch, heads, q_len, head_dim = q.shape
     kv_len, group = k.shape[2], heads // k.shape[1]
     out = torch.zeros_like(q)
@@ -73,7 +73,7 @@ def expected(q: Tensor, k: Tensor, v: Tensor, window: int | None = None, padding
 def assert_close(found: Tensor, wanted: Tensor, dtype: torch.dtype, what: str) -> None:
     assert found.dtype == dtype, f"{what}: {dtype} in, {found.dtype} out"
     assert found.shape == wanted.shape, f"{what}: shape {tuple(found.shape)}, expected {tuple(wanted.shape)}"
-    error = (found.double().cpu() - wanted).abs().amax((1, 3))  # (batch, q_len)
+    error = (found.cpu().double() - wanted).abs().amax((1, 3))  # (batch, q_len)
     assert not bool(error.isnan().any()), f"{what}: NaN for queries {error.isnan().any(0).nonzero().flatten().tolist()}"
     worst = int(error.amax(0).argmax()) if error.numel() else 0
     limit = TOLERANCE[dtype]
@@ -204,7 +204,7 @@ def test_large_scores_do_not_overflow(impl: ModuleType, device: str, way: str) -
     wanted = expected(q, k, v)
     assert bool(out.isfinite().all()), f"scores up to {(q[0, 0] @ k[0, 0].T).max():.0f} overflow"
     # A score of 1e4 is known to 1e4 * eps only, and so is the weight.
-    assert (out.double().cpu() - wanted).abs().max() <= 0.02
+    assert (out.cpu().double() - wanted).abs().max() <= 0.02
 
 
 @WAY
@@ -301,6 +301,15 @@ BAD: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "values of another length": ({"v": torch.ones(2, 2, 4, 8)}, ValueError, "shapes"),
     "three dimensions": ({"q": torch.ones(4, 3, 8)}, ValueError, "shapes"),
     "another dtype": ({"v": torch.ones(2, 2, 5, 8, dtype=torch.float64)}, ValueError, "one dtype"),
+    "another device": ({"v": torch.ones(2, 2, 5, 8, device="meta")}, ValueError, "one dtype and one device"),
+    "integers": ({name: torch.ones(2, 4, 3, 8, dtype=torch.int64) for name in "qkv"}, TypeError, "int64"),
+    "no key heads": ({"k": torch.ones(2, 0, 5, 8), "v": torch.ones(2, 0, 5, 8)}, ValueError, "0 key heads"),
+    "heads of nothing": ({name: torch.ones(2, 4, 3, 0) for name in "qkv"}, ValueError, "head_dim is 0"),
+    "padding elsewhere": (
+        {"padding_mask": torch.ones(2, 5, dtype=torch.bool, device="meta")},
+        ValueError,
+        "padding_mask on meta",
+    ),
     "window 0": ({"window": 0}, ValueError, "window is 0"),
     "a float padding mask": ({"padding_mask": torch.ones(2, 5)}, TypeError, "bool"),
     "a short padding mask": ({"padding_mask": torch.ones(2, 4, dtype=torch.bool)}, ValueError, "padding_mask"),
@@ -315,7 +324,9 @@ def test_bad_input_is_refused(impl: ModuleType, device: str, way: str, case: str
     bad, error, words = BAD[case]
     good = {"q": torch.ones(2, 4, 3, 8), "k": torch.ones(2, 2, 5, 8), "v": torch.ones(2, 2, 5, 8)}
     arguments = {
-        name: value.to(device) if isinstance(value, Tensor) and value.dtype != torch.float64 else value
+        name: value.to(device)
+        if isinstance(value, Tensor) and value.dtype != torch.float64 and not value.is_meta
+        else value
         for name, value in (good | bad).items()
     }
     with pytest.raises(error, match=words):
@@ -328,5 +339,7 @@ def test_bad_blocks_and_masks_are_refused(impl: ModuleType, device: str) -> None
         impl.attend_tiled(*qkv(1, 2, device=device), None, None, 0)
     with pytest.raises(ValueError, match="q_len is 3"):
         impl.visible(3, 2)
+    with pytest.raises(ValueError, match="q_len is -1"):
+        impl.visible(-1, 2)
     with pytest.raises(ValueError, match="window is -1"):
         impl.visible(2, 2, -1)

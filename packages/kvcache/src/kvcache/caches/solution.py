@@ -180,7 +180,10 @@ def refuse_sizes(**sizes: int) -> None:
 
 
 def refuse_update(buffers: Tensor, lengths: list[int], layer: int, k: Tensor, v: Tensor, positions: Tensor) -> None:
-    """Raise ValueError for what does not fit ``buffers``, (layers, batch, kv_heads, any, head_dim), or the order."""
+    """Raise ValueError for what does not fit ``buffers``, (layers, batch, kv_heads, any, head_dim), or the order.
+
+    TypeError for positions that are not int64.
+    """
     layers, batch, kv_heads, _, head_dim = buffers.shape
     if not 0 <= layer < layers:
         msg = f"layer is {layer}, the cache has {layers}"
@@ -193,6 +196,14 @@ def refuse_update(buffers: Tensor, lengths: list[int], layer: int, k: Tensor, v:
             msg = f"{name} is {tensor.dtype} on {tensor.device}, the cache {buffers.dtype} on {buffers.device}"
             raise ValueError(msg)
     start = lengths[layer]
+    if positions.dtype != torch.int64:
+        msg = f"positions are {positions.dtype}, must be int64"
+        raise TypeError(msg)
+    if positions.ndim != 1 or positions.device != buffers.device:
+        msg = (
+            f"positions have shape {tuple(positions.shape)} on {positions.device}, must be (q_len,) on {buffers.device}"
+        )
+        raise ValueError(msg)
     if positions.tolist() != list(range(start, start + k.shape[2])):
         msg = (
             f"positions {positions.tolist()[:5]} are out of order: layer {layer} goes on at {start}, {k.shape[2]} long"
@@ -208,7 +219,10 @@ def refuse_crop(length: int, have: int) -> None:
 
 
 def refuse_rows(rows: Tensor, batch: int) -> None:
-    """Raise ValueError unless ``rows`` are ``batch`` numbers below ``batch``."""
+    """Raise ValueError unless ``rows`` are ``batch`` numbers below ``batch``, TypeError unless they are integers."""
+    if rows.is_floating_point() or rows.dtype == torch.bool:
+        msg = f"rows are {rows.dtype}, must be integers"
+        raise TypeError(msg)
     if tuple(rows.shape) != (batch,) or not all(0 <= row < batch for row in rows.tolist()):
         msg = f"rows {rows.tolist()} must be {batch} numbers from 0 to {batch - 1}"
         raise ValueError(msg)

@@ -56,8 +56,9 @@ def assert_holds(view: View, k: Tensor, v: Tensor, wanted: list[int], what: str)
 
 
 def attention(q: Tensor, view: View, mask: Tensor) -> Tensor:
-    scores = (q.double() @ view.keys.double().transpose(-1, -2)).masked_fill(~mask, float("-inf"))
-    return scores.softmax(-1) @ view.values.double()
+    q, keys, values = (t.cpu().double() for t in (q, view.keys, view.values))
+    scores = (q @ keys.transpose(-1, -2)).masked_fill(~mask.cpu(), float("-inf"))
+    return scores.softmax(-1) @ values
 
 
 # The mask
@@ -167,6 +168,9 @@ def test_cached_attention_is_the_full_one(impl: ModuleType, device: str, chunks:
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "a gap": ({"positions": torch.tensor([1])}, "out of order"),
+    "positions in a square": ({"positions": torch.tensor([[0]])}, r"positions have shape \(1, 1\)"),
+    "positions elsewhere": ({"positions": torch.zeros(1, dtype=torch.int64, device="meta")}, "on meta"),
+    "keys elsewhere": ({"k": torch.ones(BATCH, HEADS, 1, DIM, device="meta")}, "on meta"),
     "too many positions": ({"positions": torch.tensor([0, 1])}, "out of order"),
     "no such layer": ({"layer": 2}, "layer is 2"),
     "negative layer": ({"layer": -1}, "layer is -1"),
@@ -184,8 +188,12 @@ def test_bad_updates_are_refused(impl: ModuleType, device: str, kind: str, case:
     one = torch.ones(BATCH, HEADS, 1, DIM)
     bad, words = BAD[case]
     arguments: dict[str, Any] = {"layer": 0, "k": one, "v": one, "positions": torch.tensor([0])} | bad
+    moved = {n: a.to(device) if isinstance(a, Tensor) and not a.is_meta else a for n, a in arguments.items()}
     with pytest.raises(ValueError, match=words):
-        cache.update(**{n: a.to(device) if isinstance(a, Tensor) else a for n, a in arguments.items()})
+        cache.update(**moved)
+    with pytest.raises(TypeError, match="must be int64"):
+        cache.update(0, one.to(device), one.to(device), torch.zeros(1, device=device))
+    assert cache.length == 0, "what was refused was appended"
 
 
 @pytest.mark.only("starter", "solution")
@@ -199,6 +207,8 @@ def test_bad_sizes_crops_and_rows_are_refused(impl: ModuleType, device: str) -> 
     for rows in ([0], [0, 2], [-1, 0]):
         with pytest.raises(ValueError, match="rows"):
             cache.reorder(torch.tensor(rows, device=device))
+    with pytest.raises(TypeError, match="rows are"):
+        cache.reorder(torch.zeros(BATCH, device=device))
 
 
 # The ring

@@ -14,13 +14,17 @@ def quantize(x: Tensor, bits: int, dim: int) -> Codes:
     """Quantize ``x``, any float tensor, to ``bits`` of 2, 4 or 8; numbers along ``dim`` share a scale.
 
     The codes are nearest to ``(x - low) / scale`` for the scale and low as rounded to bfloat16. A constant slice comes
-    back exactly as its low. Raises ValueError for other bits, an empty tensor, NaN or inf, and TypeError for integers.
+    back exactly as its low. Raises ValueError for other bits, a dim that x does not have, an empty tensor, NaN or inf,
+    and TypeError for integers.
     Source: Liu et al. 2024, arXiv:2402.02750, section 3.
     """
     _refuse_bits(bits)
     if not x.is_floating_point():
         msg = f"x is {x.dtype}, must be floating point"
         raise TypeError(msg)
+    if not -x.ndim <= dim < x.ndim:
+        msg = f"dim is {dim}, x has {x.ndim} dimensions"
+        raise ValueError(msg)
     if not x.numel():
         msg = f"x has shape {tuple(x.shape)}, must have something in it"
         raise ValueError(msg)
@@ -48,9 +52,10 @@ def pack(codes: Tensor, bits: int) -> Tensor:
     """Pack uint8 codes along the last dimension, 8 / bits in a byte, the first in the lowest bits.
 
     Raises ValueError for bits other than 2, 4 or 8, a last dimension that is not a multiple of 8 / bits, or a code that
-    does not fit.
+    does not fit, TypeError for codes that are not uint8.
     """
     _refuse_bits(bits)
+    _refuse_other(codes)
     each = 8 // bits
     if codes.shape[-1] % each:
         msg = f"the last dimension is {codes.shape[-1]}, must be a multiple of {each} at {bits} bits"
@@ -62,8 +67,9 @@ def pack(codes: Tensor, bits: int) -> Tensor:
 
 
 def unpack(packed: Tensor, bits: int) -> Tensor:
-    """Undo ``pack``; ValueError for bits other than 2, 4 or 8."""
+    """Undo ``pack``; ValueError for bits other than 2, 4 or 8, TypeError for what is not uint8."""
     _refuse_bits(bits)
+    _refuse_other(packed)
     each = 8 // bits
     if each == 1:
         return packed
@@ -192,6 +198,12 @@ def _pack(codes: Tensor, bits: int) -> Tensor:
     for i in range(1, each):
         out |= codes[..., i::each] << (bits * i)
     return out
+
+
+def _refuse_other(codes: Tensor) -> None:
+    if codes.dtype != torch.uint8:
+        msg = f"codes are {codes.dtype}, must be uint8"
+        raise TypeError(msg)
 
 
 def _refuse_bits(bits: int) -> None:

@@ -28,12 +28,15 @@ class BlockPool:
         return len(self._free)
 
     def references(self, block: int) -> int:
-        """Return how many owners a block has, 0 for a free one."""
+        """Return how many owners a block has, 0 for a free one; ValueError for a block that is not there."""
+        if not 0 <= block < len(self._owners):
+            msg = f"block {block} is not among the pool's {len(self._owners)}"
+            raise ValueError(msg)
         return self._owners[block]
 
     def alloc(self, count: int = 1) -> list[int]:
         """Take ``count`` free blocks, all or, with ValueError, none."""
-        if count > len(self._free):
+        if not 0 <= count <= len(self._free):
             msg = f"{count} blocks are needed, {len(self._free)} of {len(self._owners)} are free"
             raise ValueError(msg)
         found = [self._free.pop() for _ in range(count)]
@@ -75,10 +78,11 @@ class BlockPool:
 def slot_mapping(block_table: Tensor, positions: Tensor, block_size: int) -> Tensor:
     """Return the slot of each position, int64 (n,).
 
-    ``block_table`` is (blocks,) int64, ``positions`` (n,) int64. Raises ValueError for a block_size below 1 and for a
-    position that the table has no block for.
+    ``block_table`` is (blocks,) int64, ``positions`` (n,) int64. Raises ValueError for a block_size below 1, for other
+    shapes and for a position that the table has no block for, TypeError for other dtypes.
     """
     refuse_sizes(block_size=block_size)
+    _refuse_numbers(1, block_table=block_table, positions=positions)
     index = positions.div(block_size, rounding_mode="floor")
     if len(positions) and not 0 <= int(positions.min()) <= int(positions.max()) < len(block_table) * block_size:
         msg = f"positions {int(positions.min())} to {int(positions.max())} do not fit {len(block_table)} blocks of "
@@ -93,8 +97,8 @@ def paged_attention(q: Tensor, k_pool: Tensor, v_pool: Tensor, block_tables: Ten
     ``q`` is (batch, heads, head_dim), the pools (kv_heads, blocks, block_size, head_dim), ``block_tables`` (batch,
     most) int64 filled up with UNUSED, ``lengths`` (batch,) int64 the number of cached positions. The result does not
     depend on where the blocks lie, not even in its last bit; a request without keys gets zeros. Raises ValueError for
-    shapes that do not fit, mixed dtypes or devices, and lengths or blocks that are not there. Source: Kwon et al. 2023,
-    arXiv:2309.06180, section 4.1.
+    shapes that do not fit, mixed dtypes or devices, and lengths or blocks that are not there, TypeError for tables or
+    lengths that are not int64. Source: Kwon et al. 2023, arXiv:2309.06180, section 4.1.
     """
     _refuse_misfit(q, k_pool, v_pool, block_tables, lengths)
     if _attend.suits(k_pool, v_pool):
@@ -256,19 +260,34 @@ class PagedCache:
         return found.transpose(0, 1)[:, :, :length]  # (batch, kv_heads, length, head_dim)
 
 
+def _refuse_numbers(dimensions: int, **given: Tensor) -> None:
+    """Raise TypeError for what is not int64, ValueError for another number of dimensions."""
+    for name, tensor in given.items():
+        if tensor.dtype != torch.int64:
+            msg = f"{name} are {tensor.dtype}, must be int64"
+            raise TypeError(msg)
+        if tensor.ndim != dimensions:
+            msg = f"{name} have shape {tuple(tensor.shape)}, must have {dimensions} dimension{'s'[: dimensions - 1]}"
+            raise ValueError(msg)
+
+
 def _refuse_misfit(q: Tensor, k_pool: Tensor, v_pool: Tensor, block_tables: Tensor, lengths: Tensor) -> None:
     """Raise ValueError for shapes that do not fit, mixed dtypes or devices, and lengths or blocks not there."""
     shapes = f"q {tuple(q.shape)}, k_pool {tuple(k_pool.shape)}, v_pool {tuple(v_pool.shape)}"
     if q.ndim != 3 or k_pool.ndim != 4 or k_pool.shape != v_pool.shape or q.shape[2] != k_pool.shape[3]:  # noqa: PLR2004
         msg = f"shapes do not fit: {shapes}; wanted (batch, heads, head_dim), (kv_heads, blocks, block_size, head_dim)"
         raise ValueError(msg)
-    if q.shape[1] % k_pool.shape[0]:
+    if not k_pool.numel() or q.shape[1] % k_pool.shape[0]:
         msg = f"{q.shape[1]} query heads are not a multiple of {k_pool.shape[0]} key heads"
         raise ValueError(msg)
-    if len({(t.dtype, t.device) for t in (q, k_pool, v_pool)}) > 1:
-        msg = f"q, k_pool and v_pool must have one dtype and one device: {q.dtype}, {k_pool.dtype}, {v_pool.dtype}"
+    devices = {t.device for t in (q, k_pool, v_pool, block_tables, lengths)}
+    if len({t.dtype for t in (q, k_pool, v_pool)}) > 1 or len(devices) > 1:
+        msg = f"q, k_pool and v_pool must have one dtype and everything one device: {q.dtype}, {k_pool.dtype}, "
+        msg += f"{v_pool.dtype} on {', '.join(sorted(str(device) for device in devices))}"
         raise ValueError(msg)
-    if block_tables.ndim != 2 or not len(block_tables) == len(lengths) == len(q):  # noqa: PLR2004
+    _refuse_numbers(2, block_tables=block_tables)
+    _refuse_numbers(1, lengths=lengths)
+    if not len(block_tables) == len(lengths) == len(q):
         msg = f"{len(q)} requests, block_tables {tuple(block_tables.shape)}, lengths {tuple(lengths.shape)}"
         raise ValueError(msg)
     if not len(q):

@@ -24,7 +24,7 @@ def normal(*shape: int, seed: int = 0, device: str = "cpu") -> Tensor:
 
 def expected(q: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     """Attend from (heads, head_dim) to (kv_heads, length, head_dim) in float64."""
-    q, keys, values = (t.double().cpu() for t in (q, keys, values))
+    q, keys, values = (t.cpu().double() for t in (q, keys, values))
     group = q.shape[0] // keys.shape[0]
     rows = []
     for head in range(q.shape[0]):
@@ -162,7 +162,7 @@ def test_one_request_in_order(impl: ModuleType, device: str, length: int) -> Non
     pools = [paged(t.to(device), table, 3, 4) for t in (k, v)]
     out = impl.paged_attention(q, *pools, torch.tensor([table], device=device), torch.tensor([length], device=device))
     assert out.shape == q.shape
-    off = (out[0].double().cpu() - expected(q[0], k, v)).abs().max().item()
+    off = (out[0].cpu().double() - expected(q[0], k, v)).abs().max().item()
     assert off <= CLOSE, f"{length} positions in blocks of 4: off by {off:.2g}"
 
 
@@ -180,7 +180,7 @@ def test_blocks_in_any_order_and_requests_of_any_length(impl: ModuleType, device
         pools.append(pool)
     out = impl.paged_attention(q, *pools, torch.tensor(tables, device=device), torch.tensor(lengths, device=device))
     for row, length in enumerate(lengths):
-        off = (out[row].double().cpu() - expected(q[row], k[row, :, :length], v[row, :, :length])).abs().max().item()
+        off = (out[row].cpu().double() - expected(q[row], k[row, :, :length], v[row, :, :length])).abs().max().item()
         assert off <= CLOSE, f"request {row}, {length} positions in blocks {tables[row]}: off by {off:.2g}"
 
 
@@ -227,6 +227,9 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "another head_dim": ({"q": torch.ones(1, 4, 16)}, "shapes"),
     "values of another shape": ({"v_pool": torch.ones(2, 3, 5, 8)}, "shapes"),
     "another dtype": ({"q": torch.ones(1, 4, 8, dtype=torch.float16)}, "one dtype"),
+    "tables elsewhere": ({"block_tables": torch.zeros(1, 2, dtype=torch.int64, device="meta")}, "one device"),
+    "no key heads": ({name: torch.ones(0, 3, 4, 8) for name in ("k_pool", "v_pool")}, "0 key heads"),
+    "lengths in a square": ({"lengths": torch.tensor([[8]])}, "1 dimension"),
 }
 
 
@@ -238,7 +241,18 @@ def test_bad_input_is_refused(impl: ModuleType, device: str, case: str) -> None:
     good = {"q": torch.ones(1, 4, 8), "k_pool": pool, "v_pool": pool}
     good |= {"block_tables": torch.tensor([[0, 1]]), "lengths": torch.tensor([8])}
     with pytest.raises(ValueError, match=words):
-        impl.paged_attention(**{name: value.to(device) for name, value in (good | bad).items()})
+        impl.paged_attention(**{n: t if t.is_meta else t.to(device) for n, t in (good | bad).items()})
+
+
+@pytest.mark.only("starter", "solution")
+@pytest.mark.parametrize("name", ["block_tables", "lengths"])
+@pytest.mark.parametrize("dtype", [torch.int32, torch.float32])
+def test_numbers_of_another_width_are_refused(impl: ModuleType, device: str, name: str, dtype: torch.dtype) -> None:
+    pool = torch.ones(2, 3, 4, 16, device=device)  # a kernel that reads int32 as int64 reads what is not there
+    good = {"block_tables": torch.tensor([[0, 1]], device=device), "lengths": torch.tensor([8], device=device)}
+    good[name] = good[name].to(dtype)
+    with pytest.raises(TypeError, match=f"{name} are {dtype}, must be int64"):
+        impl.paged_attention(torch.ones(1, 4, 16, device=device), pool, pool, **good)
 
 
 @pytest.mark.only("starter", "solution")
@@ -251,6 +265,19 @@ def test_bad_sizes_are_refused(impl: ModuleType, device: str) -> None:
     for position in (8, -1):
         with pytest.raises(ValueError, match=f"positions {position}"):
             impl.slot_mapping(table, torch.tensor([position], device=device), 4)
+    with pytest.raises(TypeError, match="positions are"):
+        impl.slot_mapping(table, torch.zeros(1, device=device), 4)
+    with pytest.raises(ValueError, match="block_table have shape"):
+        impl.slot_mapping(table[None], torch.tensor([0], device=device), 4)
+    pool = impl.BlockPool(3)
+    with pytest.raises(ValueError, match="-1 blocks are needed"):
+        pool.alloc(-1)
+    for block in (-1, 3):
+        with pytest.raises(ValueError, match=f"block {block} is not among the pool's 3"):
+            pool.references(block)
+    for size in (0, -4):
+        with pytest.raises(ValueError, match=f"block_size is {size}"):
+            impl.PagedCache(1, 1, 1, 8, 3, size)
 
 
 # The cache over a pool

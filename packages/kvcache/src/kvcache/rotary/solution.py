@@ -80,17 +80,24 @@ def scaled_frequencies(head_dim: int, base: float, scaling: Scaling) -> Scaled:
     "yarn" blends by rotations over the original context, keeping what turns more than ``high`` times and dividing what
     turns less than ``low`` times, with attention 0.1 ln(factor) + 1 (Peng et al. 2023, arXiv:2309.00071, sections 3.2
     and 3.4; as in its code, the ramp runs over the indices of the frequencies); "llama3" blends likewise, the ramp over
-    the rotations themselves (Llama 3.1's released code). Raises ValueError for an unknown kind, a factor below 1, and
-    what ``frequencies`` refuses.
+    the rotations themselves (Llama 3.1's released code). Raises ValueError for an unknown kind, a factor below 1, an
+    empty ramp, "ntk" with a head_dim of 2, and what ``frequencies`` refuses.
     """
     plain, factor = frequencies(head_dim, base), scaling.factor
     kind: str = scaling.kind
     if not factor >= 1:
         msg = f"factor is {factor}, must be at least 1"
         raise ValueError(msg)
+    if kind in ("yarn", "llama3") and not (scaling.original > 0 and 0 < scaling.low < scaling.high):
+        msg = f"{kind} blends from {scaling.low} to {scaling.high} rotations over {scaling.original} positions: "
+        msg += "must be positive and in this order"
+        raise ValueError(msg)
     if kind == "linear":
         return Scaled(plain / factor, 1.0)
     if kind == "ntk":
+        if head_dim == 2:  # noqa: PLR2004
+            msg = "head_dim is 2, must be above 2 for ntk: its only frequency is both the fastest and the slowest"
+            raise ValueError(msg)
         return Scaled(frequencies(head_dim, base * factor ** (head_dim / (head_dim - 2))), 1.0)
     if kind == "yarn":
         # The (real-valued) index whose frequency turns r times over the original context solves

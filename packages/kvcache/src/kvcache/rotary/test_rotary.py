@@ -24,7 +24,7 @@ def normal(*shape: int, dtype: torch.dtype = torch.float32, device: str = "cpu")
 
 def exact(x: Tensor, positions: Tensor, freqs: Tensor, attention: float = 1.0) -> Tensor:
     """Turn every pair as one complex number, in Python's own floats."""
-    out = x.double().cpu().clone()
+    out = x.cpu().double().clone()
     half = x.shape[-1] // 2
     rows = positions.cpu().expand(x.shape[0], -1)
     for b in range(x.shape[0]):
@@ -84,7 +84,7 @@ def test_it_is_the_rotation(impl: ModuleType, device: str, dtype: torch.dtype) -
     x, positions = normal(2, 3, 4, 8, dtype=dtype, device=device), torch.tensor([0, 1, 7, 301], device=device)
     found = impl.rotate(x, positions, impl.frequencies(8))
     assert found.dtype == dtype
-    error = (found.double().cpu() - exact(x, positions, impl.frequencies(8))).abs() / x.abs().max().double().cpu()
+    error = (found.cpu().double() - exact(x, positions, impl.frequencies(8))).abs() / x.abs().max().cpu().double()
     worst = int(error.amax((0, 1, 3)).argmax())
     assert error.max() <= STEP[dtype], f"{dtype}: position {positions[worst]} is off by {error.max():.2g}"
 
@@ -94,7 +94,7 @@ def test_each_row_has_its_own_positions(impl: ModuleType, device: str) -> None:
     positions = torch.tensor([[0, 1], [5, 6]], device=device)
     found = impl.rotate(x, positions, impl.frequencies(8))
     for row in range(2):
-        off = (found[row : row + 1].double().cpu() - exact(x[row : row + 1], positions[row], impl.frequencies(8))).abs()
+        off = (found[row : row + 1].cpu().double() - exact(x[row : row + 1], positions[row], impl.frequencies(8))).abs()
         assert off.max() <= 4 * FP32, f"row {row} at positions {positions[row].tolist()} is off by {off.max():.2g}"
 
 
@@ -222,5 +222,10 @@ def test_llama3_blends_by_rotations(impl: ModuleType, device: str) -> None:
 def test_bad_scaling_is_refused(impl: ModuleType, device: str) -> None:
     with pytest.raises(ValueError, match=r"factor is 0\.5"):
         impl.scaled_frequencies(8, 10000.0, Scaling("linear", 0.5, 2048))
+    with pytest.raises(ValueError, match="head_dim is 2"):
+        impl.scaled_frequencies(2, 10000.0, Scaling("ntk", 2.0, 2048))
+    for empty in (Scaling("yarn", 2.0, 0), Scaling("yarn", 2.0, 64, 0.0), Scaling("llama3", 2.0, 64, 4.0, 4.0)):
+        with pytest.raises(ValueError, match="in this order"):
+            impl.scaled_frequencies(8, 10000.0, empty)
     with pytest.raises(ValueError, match="unknown kind 'other'"):
         impl.scaled_frequencies(8, 10000.0, Scaling("other", 2.0, 2048))  # type: ignore[arg-type]

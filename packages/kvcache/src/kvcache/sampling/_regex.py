@@ -37,15 +37,23 @@ def automaton(pattern: str) -> Automaton:
     """
     try:
         parsed = _parser.parse(pattern, re.ASCII)
-    except (re.error, OverflowError, RecursionError) as error:
-        msg = f"{pattern!r} is not a regular expression: {error}"
+        if parsed.state.flags & ~re.ASCII:
+            msg = f"{_short(pattern)} sets flags, which are not taken here"
+            raise ValueError(msg)
+        nfa = _Nfa()
+        end = nfa.sequence(parsed, nfa.start)
+    except (re.error, OverflowError) as error:
+        msg = f"{_short(pattern)} is not a regular expression: {error}"
         raise ValueError(msg) from error
-    if parsed.state.flags & ~re.ASCII:
-        msg = f"{pattern!r} sets flags, which are not taken here"
-        raise ValueError(msg)
-    nfa = _Nfa()
-    end = nfa.sequence(parsed, nfa.start)
+    except RecursionError as error:
+        msg = f"{_short(pattern)} is nested too deeply"
+        raise ValueError(msg) from error
     return _determined(pattern, nfa, end)
+
+
+def _short(pattern: str, most: int = 60) -> str:
+    """Quote a pattern so that an error about it stays one readable line."""
+    return repr(pattern if len(pattern) <= most else f"{pattern[:most]}...")
 
 
 class _Nfa:
@@ -193,12 +201,12 @@ def _determined(pattern: str, nfa: _Nfa, end: int) -> Automaton:
             row.append(known[group])
         rows.append(row)
         if len(order) > MOST:
-            msg = f"{pattern!r} needs more than {MOST} states"
+            msg = f"{_short(pattern)} needs more than {MOST} states"
             raise ValueError(msg)
     step, final = torch.tensor(rows), torch.tensor([end in states for states in order])
     live = _reaching(step, final)
     if not live[0]:
-        msg = f"{pattern!r} matches no text"
+        msg = f"{_short(pattern)} matches no text"
         raise ValueError(msg)
     numbered = torch.where(live, live.cumsum(0) - 1, DEAD)
     step = torch.where(step != DEAD, numbered[step.clamp(min=0)], DEAD)[live]

@@ -1,10 +1,15 @@
-"""From a JSON schema to the regular expression of some of its documents, in one order of keys and one layout."""
+"""From a JSON schema to the regular expression of its documents, in one order of keys and one layout."""
 
 import json
 import re
+from collections.abc import Sequence
 from typing import Any
 
-STRING = r'([^"\\\x00-\x1f]|\\["\\/bfnrt]|\\u[0-9a-fA-F]{4})'
+# A character is one of Unicode, not of UTF-16: an escaped pair of surrogates counts once, half a pair never comes.
+HEX = "[0-9a-fA-F]"
+PLAIN = rf"([0-9a-cefA-CEF]{HEX}{{3}}|[dD][0-7]{HEX}{{2}})"
+PAIR = rf"[dD][89abAB]{HEX}{{2}}\\u[dD][c-fC-F]{HEX}{{2}}"
+CHARACTER = rf'([^"\\\x00-\x1f]|\\(["\\/bfnrt]|u({PLAIN}|{PAIR})))'
 SIMPLE = {
     "integer": r"-?(0|[1-9][0-9]*)",
     "number": r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?",
@@ -16,68 +21,111 @@ TAKEN = {
     "object": {"properties", "required", "additionalProperties"},
     "array": {"items", "minItems", "maxItems"},
 }
-NOTES = {"type", "title", "description", "default", "examples", "$schema", "$id"}
+KINDS = (*SIMPLE, *TAKEN)
+CLASSES: dict[str, Any] = {"string": str, "object": dict, "array": list, "boolean": bool, "null": type(None)}
+NOTES = {"title", "description", "default", "examples", "$schema", "$id"}
 
 
 def schema_regex(schema: Any) -> str:  # noqa: ANN401 - whatever a file of JSON holds
     """Return a regular expression all of whose matches are valid JSON for ``schema``.
 
-    Objects get all their properties, required or not, in the order of the schema, with at most one space behind ``:``
-    and ``,``. Taken are type (or several), properties, required, items with minItems and maxItems, minLength and
-    maxLength, enum, const and anyOf. Raises ValueError for any other keyword that restricts, naming it.
+    Objects have the properties of the schema, those that are not required or not, in its order, with at most one space
+    behind ``:`` and ``,``. Taken are type (or several), properties, required, items with minItems and maxItems,
+    minLength and maxLength, enum, const and anyOf. Raises ValueError for any other keyword that restricts, naming it,
+    and for what is no schema.
     """
     if not isinstance(schema, dict):
         msg = f"a schema is an object, not {json.dumps(schema)}"
         raise ValueError(msg)  # noqa: TRY004 - what a user's file holds
+    kinds = schema.get("type", KINDS)
+    kinds = [kinds] if isinstance(kinds, str) else kinds
+    if not isinstance(kinds, list | tuple) or not kinds or not all(kind in KINDS for kind in kinds):
+        msg = f"a schema's type is among {', '.join(KINDS)}, not {json.dumps(schema['type'])}"
+        raise ValueError(msg)
     for name in ("const", "enum", "anyOf"):
         if name in schema:
-            _refuse_more(schema, {name})
+            _refuse_more(schema, {name} if name == "anyOf" else {name, "type"})
+            choices = [schema[name]] if name == "const" else schema[name]
+            if not isinstance(choices, list) or not choices:
+                msg = f"{name} is {json.dumps(choices)}, must be an array with something in it"
+                raise ValueError(msg)
             if name == "anyOf":
-                return "(" + "|".join(schema_regex(each) for each in schema[name]) + ")"
-            values = [schema[name]] if name == "const" else schema[name]
-            return "(" + "|".join(re.escape(json.dumps(value, ensure_ascii=False)) for value in values) + ")"
-    kind = schema.get("type")
-    if isinstance(kind, list):
-        return "(" + "|".join(schema_regex({**schema, "type": each}) for each in kind) + ")"
-    if kind not in (*SIMPLE, *TAKEN):
-        msg = f"a schema needs a type among {', '.join((*SIMPLE, *TAKEN))}, or enum, const or anyOf; its type is {kind}"
+                return _either([schema_regex(each) for each in choices])
+            fitting = [value for value in choices if any(_is(value, kind) for kind in kinds)]
+            if not fitting:
+                msg = f"{name} {json.dumps(choices)} has nothing of type {', '.join(kinds)}"
+                raise ValueError(msg)
+            return _either([_literal(value) for value in fitting])
+    if "type" not in schema:
+        msg = f"a schema needs a type among {', '.join(KINDS)}, or enum, const or anyOf"
         raise ValueError(msg)
-    _refuse_more(schema, TAKEN.get(kind, set()))
+    _refuse_more(schema, {"type"}.union(*(TAKEN.get(kind, set()) for kind in kinds)))
+    return _either([_of_kind(kind, schema) for kind in kinds])
+
+
+def _of_kind(kind: str, schema: dict[str, Any]) -> str:
     if kind == "string":
-        return f'"{STRING}{_times(schema, "minLength", "maxLength")}"'
+        least, most = _limits(schema, "minLength", "maxLength")
+        return f'"{CHARACTER}{{{least},{"" if most is None else most}}}"'
     if kind == "array":
         return _array(schema)
     return _object(schema) if kind == "object" else SIMPLE[kind]
 
 
 def _object(schema: dict[str, Any]) -> str:
-    properties = schema.get("properties", {})
-    missing = set(schema.get("required", [])) - set(properties)
+    properties, required = schema.get("properties", {}), schema.get("required", [])
+    if not isinstance(properties, dict) or not isinstance(required, list):
+        msg = f"properties are an object and required an array, not {json.dumps([properties, required])}"
+        raise ValueError(msg)  # noqa: TRY004 - what a user's file holds
+    missing = {name for name in required if name not in properties}
     if missing:
-        msg = f"required {', '.join(sorted(missing))} without a schema in properties"
+        msg = f"required {', '.join(sorted(map(str, missing)))} without a schema in properties"
         raise ValueError(msg)
-    pairs = [f"{re.escape(json.dumps(name, ensure_ascii=False))}: ?{schema_regex(s)}" for name, s in properties.items()]
-    return r"\{" + ", ?".join(pairs) + r"\}"
+    pairs = [(f"{_literal(name)}: ?{schema_regex(each)}", name in required) for name, each in properties.items()]
+    # What comes first has no comma before it: each pair up to the first required one, where there is one.
+    first = next((i for i, (_, must) in enumerate(pairs) if must), len(pairs) - 1)
+    ways = [pair + "".join(f", ?{p}" if must else f"(, ?{p})?" for p, must in pairs[i + 1 :])
+            for i, (pair, _) in enumerate(pairs[: first + 1])]  # fmt: skip
+    inside = _either(ways) if ways else ""
+    return r"\{" + (inside if not pairs or pairs[first][1] else f"({inside})?") + r"\}"
 
 
 def _array(schema: dict[str, Any]) -> str:
+    least, most = _limits(schema, "minItems", "maxItems")
+    if most == 0:
+        return r"\[\]"
     if "items" not in schema:
         msg = "an array needs items"
         raise ValueError(msg)
-    item, least, most = schema_regex(schema["items"]), schema.get("minItems", 0), schema.get("maxItems")
-    if most == 0 and least == 0:
-        return r"\[\]"
-    rest = _times({"a": max(least - 1, 0)} | ({} if most is None else {"b": most - 1}), "a", "b")
-    some = f"{item}(, ?{item}){rest}"
+    item = schema_regex(schema["items"])
+    some = f"{item}(, ?{item}){{{max(least - 1, 0)},{'' if most is None else most - 1}}}"
     return rf"\[{some}\]" if least else rf"\[({some})?\]"
 
 
-def _times(schema: dict[str, Any], least: str, most: str) -> str:
+def _limits(schema: dict[str, Any], least: str, most: str) -> tuple[int, int | None]:
     low, high = schema.get(least, 0), schema.get(most)
-    if not isinstance(low, int) or low < 0 or (high is not None and (not isinstance(high, int) or high < low)):
-        msg = f"{least} {low} and {most} {high}: numbers in order are wanted, not below 0"
+    whole = [type(value) is int for value in (low, high) if value is not None]
+    if not all(whole) or low < 0 or (high is not None and high < low):
+        msg = (
+            f"{least} {json.dumps(low)} and {most} {json.dumps(high)}: whole numbers in order are wanted, none below 0"
+        )
         raise ValueError(msg)
-    return f"{{{low},{'' if high is None else high}}}"
+    return low, high
+
+
+def _either(ways: Sequence[str]) -> str:
+    return ways[0] if len(ways) == 1 else f"({'|'.join(ways)})"
+
+
+def _literal(value: Any) -> str:  # noqa: ANN401
+    return re.escape(json.dumps(value, ensure_ascii=False, allow_nan=False))
+
+
+def _is(value: Any, kind: str) -> bool:  # noqa: ANN401
+    if kind in ("integer", "number"):
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        return number and (kind == "number" or value % 1 == 0)
+    return isinstance(value, CLASSES[kind])
 
 
 def _refuse_more(schema: dict[str, Any], taken: set[str]) -> None:

@@ -20,7 +20,7 @@ def top_k(logits: Tensor, k: int) -> Tensor:
 def top_p(logits: Tensor, p: float) -> Tensor:
     """Sort, add up, and put the mask back into place."""
     ordered, index = logits.sort(descending=True)
-    probabilities = ordered.double().softmax(-1)
+    probabilities = ordered.softmax(-1)
     drop = probabilities.cumsum(-1) - probabilities >= p
     drop[:, 0] = False
     return logits.masked_fill(torch.zeros_like(drop).scatter(1, index, drop), FAR)
@@ -28,7 +28,7 @@ def top_p(logits: Tensor, p: float) -> Tensor:
 
 def min_p(logits: Tensor, p: float) -> Tensor:
     """Compare probabilities."""
-    probabilities = logits.double().softmax(-1)
+    probabilities = logits.softmax(-1)
     return logits.masked_fill(probabilities < p * probabilities.amax(-1, keepdim=True), FAR)
 
 

@@ -1,5 +1,6 @@
 """The production answer: no sort of the whole vocabulary, and noise computed from seed, step and token alone."""
 
+import math
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -16,7 +17,8 @@ def top_k(logits: Tensor, k: int) -> Tensor:
     """Keep the ``k`` largest logits of each row, and what equals the smallest of them; -inf for the rest.
 
     A ``k`` beyond the vocabulary keeps all. Raises ValueError for k below 1, NaN, or logits that are not (rows,
-    vocabulary). Source: Fan et al. 2018, arXiv:1805.04833, section 5.2.
+    vocabulary), TypeError for logits that are not floating point. Source: Fan et al. 2018, arXiv:1805.04833, section
+    5.2.
     """
     _refuse(logits)
     if k < 1:
@@ -64,7 +66,7 @@ def min_p(logits: Tensor, p: float) -> Tensor:
     if not 0 <= p <= 1:
         msg = f"min-p is {p}, must be in [0, 1]"
         raise ValueError(msg)
-    log_p = torch.tensor(p, dtype=torch.float32, device=logits.device).log()
+    log_p = math.log(p) if p else FAR
     return logits.masked_fill(logits < logits.amax(1, keepdim=True) + log_p, FAR)
 
 
@@ -76,12 +78,15 @@ def repetition_penalty(logits: Tensor, tokens: Tensor, penalty: float) -> Tensor
     2019, arXiv:1909.05858, section 4.1.
     """
     _refuse(logits)
-    if not penalty > 0:
-        msg = f"penalty is {penalty}, must be positive"
+    if not 0 < penalty < math.inf:
+        msg = f"penalty is {penalty}, must be positive and finite"
         raise ValueError(msg)
     if tokens.ndim != 2 or len(tokens) != len(logits):  # noqa: PLR2004
         msg = f"tokens have shape {tuple(tokens.shape)}, must be ({len(logits)}, n)"
         raise ValueError(msg)
+    if tokens.dtype != torch.int64:
+        msg = f"tokens are {tokens.dtype}, must be int64"
+        raise TypeError(msg)
     if tokens.numel() and not 0 <= int(tokens.min()) <= int(tokens.max()) < logits.shape[1]:
         msg = f"tokens {int(tokens.min())} to {int(tokens.max())} are outside the vocabulary of {logits.shape[1]}"
         raise ValueError(msg)
@@ -97,8 +102,8 @@ def sample(logits: Tensor, seeds: Tensor, step: int, temperature: float = 1.0) -
     negative temperature, seeds of another number, a row without a finite logit, and what ``top_k`` refuses.
     """
     _refuse(logits)
-    if not temperature >= 0:
-        msg = f"temperature is {temperature}, must not be negative"
+    if not 0 <= temperature < math.inf:
+        msg = f"temperature is {temperature}, must be finite and not negative"
         raise ValueError(msg)
     if tuple(seeds.shape) != (len(logits),):
         msg = f"seeds have shape {tuple(seeds.shape)}, must be ({len(logits)},)"
@@ -111,12 +116,14 @@ def sample(logits: Tensor, seeds: Tensor, step: int, temperature: float = 1.0) -
     if temperature == 0:
         return logits.argmax(1)
     # argmax(log p + Gumbel noise) is a draw from p (Gumbel 1954), without a softmax or a sum over the row.
-    token = torch.arange(logits.shape[1], device=logits.device)
-    key = _mix(_mix(seeds.to(logits.device)) + step)
+    wide = in_float64(logits - best)
+    token = torch.arange(logits.shape[1], device=wide.device)
+    key = _mix(_mix(seeds.to(wide.device)) + step)
     bits = _mix(key[:, None] ^ _mix(token))  # (rows, vocabulary)
-    uniform = (((bits >> 11) & ((1 << 53) - 1)).double() + 0.5) * 2.0**-53
+    # The middle of one of 2**52 parts of (0, 1): with more parts the last one's would round to 1, and its noise to inf.
+    uniform = (((bits >> 12) & ((1 << 52) - 1)).double() + 0.5) * 2.0**-52
     gumbel = -(-uniform.log()).log()
-    return ((logits - best).double() / temperature + gumbel).argmax(1)
+    return (wide / temperature + gumbel).argmax(1).to(logits.device)
 
 
 def beam_search(score: Score, start: Tensor, width: int, length: int, eos: int, alpha: float = 1.0) -> list[Beam]:
@@ -124,16 +131,22 @@ def beam_search(score: Score, start: Tensor, width: int, length: int, eos: int, 
 
     A sequence ends with ``eos`` or at ``length``; its score is its log probability divided by its number of tokens to
     the power of ``alpha``. The ``width`` most likely unfinished ones go on, and finished ones compete at the end. Fewer
-    come back where fewer exist. Raises ValueError for a width or length below 1. Source: Sutskever et al. 2014,
+    come back where fewer exist. Raises ValueError for a width or length below 1, for a start that is not (n,) with
+    something in it, and for logits with NaN. Source: Sutskever et al. 2014,
     arXiv:1409.3215, section 3.2; Wu et al. 2016, arXiv:1609.08144, eq. 14.
     """
     for name, value in (("width", width), ("length", length)):
         if value < 1:
             msg = f"{name} is {value}, must be at least 1"
             raise ValueError(msg)
+    if start.ndim != 1 or not len(start):
+        msg = f"start has shape {tuple(start.shape)}, must be (n,) with something in it"
+        raise ValueError(msg)
     live, sums, done = start[None], torch.zeros(1, dtype=torch.float64), list[Beam]()
     for step in range(1, length + 1):
-        logp = score(live).double().cpu().log_softmax(-1)  # (live, vocabulary)
+        logits = score(live)
+        _refuse(logits)
+        logp = logits.cpu().double().log_softmax(-1)  # (live, vocabulary)
         totals = (sums[:, None] + logp).flatten()
         # Each live sequence can end in one way only, so twice the width always holds the width that go on.
         values, index = totals.topk(min(2 * width, len(totals)))
@@ -183,7 +196,7 @@ def token_table(automaton: Automaton, tokens: Sequence[bytes], eos: int) -> Toke
     after[end, eos] = end
     needed = _needed(after)
     if int(needed[0]) >= NEVER:
-        msg = f"no text of these {len(tokens)} tokens matches {automaton.pattern!r}"
+        msg = f"no text of these {len(tokens)} tokens matches {automaton.pattern[:60]!r}"
         raise ValueError(msg)
     after[(after != DEAD) & (needed[after.clamp(min=0).long()] >= NEVER)] = DEAD
     return TokenTable(after, needed)
@@ -215,6 +228,11 @@ def constrain(logits: Tensor, table: TokenTable, states: Tensor, left: int | Non
         raise ValueError(msg)
     late = table.needed.to(logits.device) > left - 1
     return logits.masked_fill((after == DEAD) | late[after.clamp(min=0)], FAR)
+
+
+def in_float64(x: Tensor) -> Tensor:
+    """Return ``x`` in float64: where it is, but on the CPU where its device, Apple's MPS, has no float64."""
+    return (x.cpu() if x.device.type == "mps" else x).double()
 
 
 def _levels(tokens: Sequence[bytes]) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor, Tensor]]:
@@ -270,6 +288,9 @@ def _refuse(logits: Tensor) -> None:
     if logits.ndim != 2 or not logits.shape[1]:  # noqa: PLR2004
         msg = f"logits have shape {tuple(logits.shape)}, must be (rows, vocabulary)"
         raise ValueError(msg)
+    if not logits.is_floating_point():
+        msg = f"logits are {logits.dtype}, must be floating point"
+        raise TypeError(msg)
     if bool(logits.isnan().any()):
         msg = "logits have NaN"
         raise ValueError(msg)

@@ -49,7 +49,7 @@ def accept(drafted: Tensor, draft: Tensor, target: Tensor, generator: torch.Gene
         for numbers, chances in zip(uniform, ratios, strict=True)
     ]
     rest = [target[row, i] if i == count else (target[row, i] - draft[row, i]).clamp(min=0) for row, i in enumerate(at)]
-    own = torch.multinomial(torch.stack(rest).double().cpu(), 1, generator=generator)[:, 0].tolist()
+    own = torch.multinomial(torch.stack(rest).cpu().double(), 1, generator=generator)[:, 0].tolist()
     out = [
         [*tokens[:i], token, *[REJECTED] * (count - i)]
         for tokens, i, token in zip(drafted.tolist(), at, own, strict=True)
@@ -77,7 +77,7 @@ def generate(
         if warp is None:
             new = accept_greedy(draft.tokens, logits)
         else:
-            target = warp(logits).double().softmax(-1)
+            target = warp(logits).cpu().double().softmax(-1)
             drafted = torch.tensor(draft.tokens, dtype=torch.int64)
             q = draft.probabilities
             q = torch.eye(target.shape[1], dtype=torch.float64)[drafted] if q is None else q

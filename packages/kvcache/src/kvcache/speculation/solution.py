@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from kvcache.caches import KVCache
+from kvcache.sampling.solution import in_float64
 from kvcache.speculation import REJECTED, Draft, Drafter, Model, Round, Warp
 
 CHUNK = 512  # tokens of a prompt at a time
@@ -71,29 +72,31 @@ def accept(drafted: Tensor, draft: Tensor, target: Tensor, generator: torch.Gene
     ``drafted`` is (rows, k) int64, each token drawn from ``draft``, (rows, k, vocabulary); ``target`` is (rows, k + 1,
     vocabulary); both are probabilities. Returns (rows, k + 1) int64: the accepted tokens, one more, then REJECTED. The
     generator is the CPU's, so that every device draws the same. Where rounding leaves nothing of target - draft, the
-    token comes from target. Raises ValueError for shapes that do not fit, NaN, and a drafted token of probability 0.
+    token comes from target. Raises ValueError for shapes or devices that do not fit, NaN, tokens outside the
+    vocabulary, and a drafted token of probability 0, TypeError for tokens that are not int64.
     Source: Leviathan et al. 2023, arXiv:2211.17192, algorithm 1; Chen et al. 2023, arXiv:2302.01318.
     """
     rows, count = _refuse_misfit(drafted, draft, target)
     _refuse_nan(draft=draft, target=target)
-    q = draft.gather(2, drafted[..., None])[..., 0].double()  # (rows, k)
-    p = target[:, :count].gather(2, drafted[..., None])[..., 0].double()
+    q = in_float64(draft.gather(2, drafted[..., None])[..., 0])  # (rows, k)
+    p = in_float64(target[:, :count].gather(2, drafted[..., None])[..., 0])
     if bool((q <= 0).any()):
         row, at = (q <= 0).nonzero()[0].tolist()
         msg = f"row {row} drafted token {int(drafted[row, at])}, to which the draft gives probability 0"
         raise ValueError(msg)
-    uniform = torch.rand(rows, count + 1, generator=generator, dtype=torch.float64).to(target.device)
+    uniform = torch.rand(rows, count + 1, generator=generator, dtype=torch.float64).to(p.device)
     taken = (uniform[:, :count] * q < p).cumprod(1)  # with probability min(1, p / q), and nothing behind a rejection
-    accepted = taken.sum(1)  # (rows,)
-    last = target[torch.arange(rows, device=target.device), accepted].double()  # (rows, vocabulary)
+    accepted = taken.sum(1).to(target.device)  # (rows,)
+    at = torch.arange(rows, device=target.device), accepted
+    last = in_float64(target[at])  # (rows, vocabulary)
     lacking = torch.cat([draft, draft.new_zeros(rows, 1, draft.shape[2])], 1)
-    rest = (last - lacking[torch.arange(rows, device=target.device), accepted].double()).clamp(min=0)
+    rest = (last - in_float64(lacking[at])).clamp(min=0)
     rest = torch.where(rest.sum(1, keepdim=True) > 0, rest, last)
     cumulative = rest.cumsum(1)
     own = torch.searchsorted(cumulative, uniform[:, count:] * cumulative[:, -1:], right=True)  # (rows, 1)
-    out = torch.where(taken.bool(), drafted, REJECTED)
+    out = torch.where(taken.bool().to(drafted.device), drafted, REJECTED)
     out = torch.cat([out, out.new_full((rows, 1), REJECTED)], 1)
-    return out.scatter_(1, accepted[:, None], own.clamp(max=target.shape[2] - 1))
+    return out.scatter_(1, accepted[:, None], own.clamp(max=target.shape[2] - 1).to(drafted.device))
 
 
 def generate(
@@ -154,7 +157,7 @@ class ModelDrafter:
             if self.warp is None:
                 text.append(int(logits.argmax()))
                 continue
-            found.append(self.warp(logits).double().softmax(-1)[0])
+            found.append(in_float64(self.warp(logits)).softmax(-1)[0])
             text.append(int(torch.multinomial(found[-1].cpu(), 1, generator=self.generator)))
         self._fed = text[: self.cache.length]
         return Draft(tuple(text[len(tokens) :]), torch.stack(found) if found else None)
@@ -169,7 +172,7 @@ def _feed(model: Model, cache: KVCache, tokens: list[int], left: int) -> None:
 
 def _drawn(draft: Draft, logits: Tensor, generator: torch.Generator) -> list[int]:
     """Accept for one row."""
-    target = logits.double().softmax(-1)
+    target = in_float64(logits).softmax(-1)
     drafted = torch.tensor(draft.tokens, dtype=torch.int64, device=target.device)
     probabilities = draft.probabilities
     if probabilities is None:
@@ -187,10 +190,20 @@ def _refuse_nan(**given: Tensor) -> None:
 
 def _refuse_misfit(drafted: Tensor, draft: Tensor, target: Tensor) -> tuple[int, int]:
     """Return rows and drafted tokens."""
+    if drafted.dtype != torch.int64:
+        msg = f"drafted tokens are {drafted.dtype}, must be int64"
+        raise TypeError(msg)
+    if len({drafted.device, draft.device, target.device}) > 1:
+        msg = f"drafted is on {drafted.device}, draft on {draft.device}, target on {target.device}: one is wanted"
+        raise ValueError(msg)
     shapes = tuple(drafted.shape), tuple(draft.shape), tuple(target.shape)
     if drafted.ndim == 2 and draft.ndim == 3 and target.ndim == 3:  # noqa: PLR2004
         rows, count = drafted.shape
-        if shapes[1:] == ((rows, count, target.shape[2]), (rows, count + 1, target.shape[2])):
+        vocabulary = target.shape[2]
+        if shapes[1:] == ((rows, count, vocabulary), (rows, count + 1, vocabulary)):
+            if drafted.numel() and not 0 <= int(drafted.min()) <= int(drafted.max()) < vocabulary:
+                msg = f"tokens {int(drafted.min())} to {int(drafted.max())} are outside the vocabulary of {vocabulary}"
+                raise ValueError(msg)
             return rows, count
     msg = f"drafted {shapes[0]}, draft {shapes[1]}, target {shapes[2]}: (rows, k), (rows, k, vocabulary), (rows, k + 1"
     msg += ", vocabulary) are wanted"

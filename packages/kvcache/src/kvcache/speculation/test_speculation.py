@@ -185,6 +185,11 @@ def tables(seed: int, vocabulary: int = 4) -> tuple[Tensor, Tensor]:
     return q.softmax(-1), p.softmax(-1)
 
 
+def placed(device: str, *tensors: Tensor) -> list[Tensor]:
+    """Move ``tensors`` to ``device``; MPS has no float64, and gets float32."""
+    return [(t.float() if device == "mps" and t.is_floating_point() else t).to(device) for t in tensors]
+
+
 def walk(table: Tensor, start: Tensor, count: int, generator: torch.Generator) -> Tensor:
     """Go on from ``start``, (rows, n), by ``count`` tokens."""
     for _ in range(count):
@@ -203,7 +208,7 @@ def test_sequences_are_distributed_as_the_target_s(impl: ModuleType, device: str
     q, p = tables(0)
     rows = draws_of(impl)
     drafted = walk(q, torch.zeros(rows, 1, dtype=torch.int64), count, generator)  # (rows, 1 + k), all begin with 0
-    given = drafted[:, 1:].to(device), q[drafted[:, :-1]].to(device), p[drafted].to(device)
+    given = placed(device, drafted[:, 1:], q[drafted[:, :-1]], p[drafted])
     found = impl.accept(*given, generator).cpu()
     assert found.shape == (rows, count + 1)
     sizes = (found != REJECTED).sum(1)
@@ -228,10 +233,12 @@ def test_sequences_are_distributed_as_the_target_s(impl: ModuleType, device: str
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_draft_like_the_target_is_accepted(impl: ModuleType, device: str, dtype: torch.dtype) -> None:
+    if device == "mps" and dtype == torch.float64:
+        pytest.skip("MPS has no float64")
     generator, rows = torch.Generator().manual_seed(3), draws_of(impl)
     p = tables(5)[1].to(dtype)
     drafted = walk(p.double(), torch.zeros(rows, 1, dtype=torch.int64), 2, generator)
-    given = drafted[:, 1:].to(device), p[drafted[:, :-1]].to(device), p[drafted].to(device)
+    given = placed(device, drafted[:, 1:], p[drafted[:, :-1]], p[drafted])
     found = impl.accept(*given, generator).cpu()
     changed = int((found[:, :2] != drafted[:, 1:]).any(1).sum())
     assert changed == 0, f"draft and target agree, yet {changed} of {rows} rows were changed"
@@ -243,7 +250,7 @@ def test_disjoint_distributions_accept_nothing(impl: ModuleType, device: str) ->
     q = torch.tensor([0.5, 0.5, 0.0, 0.0, 0.0], dtype=torch.float64)
     p = torch.tensor([0.0, 0.0, 0.2, 0.7, 0.1], dtype=torch.float64)
     drafted = torch.multinomial(q.expand(rows, -1), 2, replacement=True, generator=generator)
-    given = drafted.to(device), q.expand(rows, 2, -1).to(device), p.expand(rows, 3, -1).to(device)
+    given = placed(device, drafted, q.expand(rows, 2, -1), p.expand(rows, 3, -1))
     found = impl.accept(*given, generator).cpu()
     assert bool((found[:, 1:] == REJECTED).all()), "tokens that the target never says were accepted"
     assert_counts(found[:, 0], p, "one of the target's own instead")
@@ -252,7 +259,7 @@ def test_disjoint_distributions_accept_nothing(impl: ModuleType, device: str) ->
 def test_the_same_generator_repeats(impl: ModuleType, device: str) -> None:
     q, p = tables(6)
     drafted = walk(q, torch.zeros(200, 1, dtype=torch.int64), 2, torch.Generator().manual_seed(1))
-    given = drafted[:, 1:].to(device), q[drafted[:, :-1]].to(device), p[drafted].to(device)
+    given = placed(device, drafted[:, 1:], q[drafted[:, :-1]], p[drafted])
     first, again, other = (impl.accept(*given, torch.Generator().manual_seed(seed)) for seed in (7, 7, 8))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
@@ -268,6 +275,12 @@ def test_misfits_are_refused(impl: ModuleType, device: str) -> None:
     for misfit in ((tokens[0], half[:, :3], half), (tokens, half, half), (tokens, half[:, :3], half[..., :1])):
         with pytest.raises(ValueError, match="are wanted"):
             impl.accept(*misfit, generator)
+    with pytest.raises(ValueError, match="outside the vocabulary of 2"):
+        impl.accept(tokens + 2, half[:, :3], half, generator)
+    with pytest.raises(TypeError, match="drafted tokens are"):
+        impl.accept(tokens.float(), half[:, :3], half, generator)
+    with pytest.raises(ValueError, match="draft on meta"):
+        impl.accept(tokens, half[:, :3].to("meta"), half, generator)
     never = half[:, :3].clone()
     never[1, 2] = torch.tensor([0.0, 1.0])
     with pytest.raises(ValueError, match="row 1 drafted token 0"):
