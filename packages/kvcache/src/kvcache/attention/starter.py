@@ -19,8 +19,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, window: int | None = None, padding_m
     """Return softmax(q k^T / sqrt(head_dim)) v over the visible keys, (batch, heads, q_len, head_dim).
 
     Softmax is computed in at least float32, the result has the dtype of ``q``; a query that sees no key gets zeros.
-    Raises ValueError for shapes that do not fit, head counts that do not divide, mixed dtypes or devices, and whatever
-    ``visible`` refuses. Source: Vaswani et al. 2017, eq. 1.
+    Raises ValueError for shapes that do not fit, head counts that do not divide, mixed dtypes or devices, TypeError for
+    integers, and whatever ``visible`` refuses. Source: Vaswani et al. 2017, eq. 1.
     """
     raise NotImplementedError("TODO 2 (core, about 8 lines): scores, mask, softmax, sum")
 

@@ -61,7 +61,7 @@ class KVCache(Protocol):
         """Append ``k`` and ``v``, (batch, kv_heads, q_len, head_dim), and return what may be attended to.
 
         ``positions`` is (q_len,) int64 and goes on where the layer stopped: ValueError otherwise, for another shape,
-        dtype, device or layer, and where the cache is full.
+        dtype, device or layer, and where the cache is full; TypeError for positions that are not int64.
         """
 
     def crop(self, length: int) -> None:

@@ -15,8 +15,7 @@ def quantize(x: Tensor, bits: int, dim: int) -> Codes:
 
     The codes are nearest to ``(x - low) / scale`` for the scale and low as rounded to bfloat16. A constant slice comes
     back exactly as its low. Raises ValueError for other bits, a dim that x does not have, an empty tensor, NaN or inf,
-    and TypeError for integers.
-    Source: Liu et al. 2024, arXiv:2402.02750, section 3.
+    and TypeError for integers. Source: Liu et al. 2024, arXiv:2402.02750, section 3.
     """
     _refuse_bits(bits)
     if not x.is_floating_point():

@@ -11,8 +11,8 @@ def quantize(x: Tensor, bits: int, dim: int) -> Codes:
     """Quantize ``x``, any float tensor, to ``bits`` of 2, 4 or 8; numbers along ``dim`` share a scale.
 
     The codes are nearest to ``(x - low) / scale`` for the scale and low as rounded to bfloat16. A constant slice comes
-    back exactly as its low. Raises ValueError for other bits, an empty tensor, NaN or inf, and TypeError for integers.
-    Source: Liu et al. 2024, arXiv:2402.02750, section 3.
+    back exactly as its low. Raises ValueError for other bits, a dim that x does not have, an empty tensor, NaN or inf,
+    and TypeError for integers. Source: Liu et al. 2024, arXiv:2402.02750, section 3.
     """
     raise NotImplementedError("TODO 1 (core, about 9 lines): range, scale, round, clamp")
 
@@ -26,13 +26,13 @@ def pack(codes: Tensor, bits: int) -> Tensor:
     """Pack uint8 codes along the last dimension, 8 / bits in a byte, the first in the lowest bits.
 
     Raises ValueError for bits other than 2, 4 or 8, a last dimension that is not a multiple of 8 / bits, or a code that
-    does not fit.
+    does not fit, TypeError for codes that are not uint8.
     """
     raise NotImplementedError("TODO 3 (core, about 6 lines): shift and add")
 
 
 def unpack(packed: Tensor, bits: int) -> Tensor:
-    """Undo ``pack``; ValueError for bits other than 2, 4 or 8."""
+    """Undo ``pack``; ValueError for bits other than 2, 4 or 8, TypeError for what is not uint8."""
     raise NotImplementedError("TODO 3 (core, about 4 lines): shift and mask")
 
 

@@ -108,6 +108,12 @@ def test_bad_input_is_refused(impl: ModuleType, device: str) -> None:
             impl.pack(x.to(torch.uint8), bits)
         with pytest.raises(ValueError, match=f"bits is {bits}"):
             impl.unpack(x.to(torch.uint8), bits)
+    for dim in (2, -3):
+        with pytest.raises(ValueError, match=f"dim is {dim}"):
+            impl.quantize(x, 4, dim)
+    for call in (impl.pack, impl.unpack):
+        with pytest.raises(TypeError, match="must be uint8"):
+            call(x, 4)
     for bad in (float("nan"), float("inf")):
         with pytest.raises(ValueError, match="NaN or inf"):
             impl.quantize(x * bad, 4, 1)

@@ -20,7 +20,7 @@ class BlockPool:
         raise NotImplementedError("TODO 1 (core, about 1 line): the height of the stack")
 
     def references(self, block: int) -> int:
-        """Return how many owners a block has, 0 for a free one."""
+        """Return how many owners a block has, 0 for a free one; ValueError for a block that is not there."""
         raise NotImplementedError("TODO 1 (core, about 1 line): the count")
 
     def alloc(self, count: int = 1) -> list[int]:
@@ -46,8 +46,8 @@ class BlockPool:
 def slot_mapping(block_table: Tensor, positions: Tensor, block_size: int) -> Tensor:
     """Return the slot of each position, int64 (n,).
 
-    ``block_table`` is (blocks,) int64, ``positions`` (n,) int64. Raises ValueError for a block_size below 1 and for a
-    position that the table has no block for.
+    ``block_table`` is (blocks,) int64, ``positions`` (n,) int64. Raises ValueError for a block_size below 1, for other
+    shapes and for a position that the table has no block for, TypeError for other dtypes.
     """
     raise NotImplementedError("TODO 4 (core, about 3 lines): which block, which place in it")
 
@@ -58,8 +58,8 @@ def paged_attention(q: Tensor, k_pool: Tensor, v_pool: Tensor, block_tables: Ten
     ``q`` is (batch, heads, head_dim), the pools (kv_heads, blocks, block_size, head_dim), ``block_tables`` (batch,
     most) int64 filled up with UNUSED, ``lengths`` (batch,) int64 the number of cached positions. The result does not
     depend on where the blocks lie, not even in its last bit; a request without keys gets zeros. Raises ValueError for
-    shapes that do not fit, mixed dtypes or devices, and lengths or blocks that are not there. Source: Kwon et al. 2023,
-    arXiv:2309.06180, section 4.1.
+    shapes that do not fit, mixed dtypes or devices, and lengths or blocks that are not there, TypeError for tables or
+    lengths that are not int64. Source: Kwon et al. 2023, arXiv:2309.06180, section 4.1.
     """
     raise NotImplementedError("TODO 5 (core, about 10 lines): gather the blocks in order, then attend")
 

@@ -74,8 +74,8 @@ def repetition_penalty(logits: Tensor, tokens: Tensor, penalty: float) -> Tensor
     """Divide the positive logits of the tokens in each row by ``penalty``, and multiply the negative ones by it.
 
     ``tokens`` is (rows, n) int64, what each row has said; said twice counts once. Raises ValueError for a penalty that
-    is not positive, tokens of other rows or outside the vocabulary, and what ``top_k`` refuses. Source: Keskar et al.
-    2019, arXiv:1909.05858, section 4.1.
+    is not positive and finite, tokens of other rows or outside the vocabulary, TypeError for tokens that are not int64,
+    and what ``top_k`` refuses. Source: Keskar et al. 2019, arXiv:1909.05858, section 4.1.
     """
     _refuse(logits)
     if not 0 < penalty < math.inf:
@@ -99,7 +99,7 @@ def sample(logits: Tensor, seeds: Tensor, step: int, temperature: float = 1.0) -
 
     ``seeds`` is (rows,) int64. The same logits, seed and step give the same token, whatever the other rows are;
     different seeds or steps are independent. Temperature 0 takes the most likely token. Raises ValueError for a
-    negative temperature, seeds of another number, a row without a finite logit, and what ``top_k`` refuses.
+    negative or infinite temperature, seeds of another number, a row without a finite logit, and what ``top_k`` refuses.
     """
     _refuse(logits)
     if not 0 <= temperature < math.inf:
@@ -132,8 +132,8 @@ def beam_search(score: Score, start: Tensor, width: int, length: int, eos: int, 
     A sequence ends with ``eos`` or at ``length``; its score is its log probability divided by its number of tokens to
     the power of ``alpha``. The ``width`` most likely unfinished ones go on, and finished ones compete at the end. Fewer
     come back where fewer exist. Raises ValueError for a width or length below 1, for a start that is not (n,) with
-    something in it, and for logits with NaN. Source: Sutskever et al. 2014,
-    arXiv:1409.3215, section 3.2; Wu et al. 2016, arXiv:1609.08144, eq. 14.
+    something in it, and for logits with NaN. Source: Sutskever et al. 2014, arXiv:1409.3215, section 3.2; Wu et al.
+    2016, arXiv:1609.08144, eq. 14.
     """
     for name, value in (("width", width), ("length", length)):
         if value < 1:

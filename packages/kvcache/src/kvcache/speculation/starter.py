@@ -46,7 +46,8 @@ def accept(drafted: Tensor, draft: Tensor, target: Tensor, generator: torch.Gene
     ``drafted`` is (rows, k) int64, each token drawn from ``draft``, (rows, k, vocabulary); ``target`` is (rows, k + 1,
     vocabulary); both are probabilities. Returns (rows, k + 1) int64: the accepted tokens, one more, then REJECTED. The
     generator is the CPU's, so that every device draws the same. Where rounding leaves nothing of target - draft, the
-    token comes from target. Raises ValueError for shapes that do not fit, NaN, and a drafted token of probability 0.
+    token comes from target. Raises ValueError for shapes or devices that do not fit, NaN, tokens outside the
+    vocabulary, and a drafted token of probability 0, TypeError for tokens that are not int64.
     Source: Leviathan et al. 2023, arXiv:2211.17192, algorithm 1; Chen et al. 2023, arXiv:2302.01318.
     """
     raise NotImplementedError("TODO 3 (core, about 15 lines): u < p / q accepts, a rejection draws from (p - q)+")
