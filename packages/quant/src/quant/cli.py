@@ -23,7 +23,7 @@ console, stderr = Console(width=WIDTH), Console(stderr=True)
 
 ModelOption = Annotated[str, typer.Option(help="tinylm, minilm, a folder, or an id of the Hugging Face hub")]
 MineOption = Annotated[str, typer.Option(help="run your starters where they are solved; or the name of one exercise")]
-ALL = "int8-dynamic,int8-static,int8-dynamic+emb8,int4-g32,mixed-4.75,rtn3-g32"
+ALL = "int8-dynamic,int8-static,int8-dynamic+emb8,int4-g32,rtn3-g32"
 LANGUAGE = {"kl": "KL, nats", "top1": "top-1 kept", "accuracy": "accuracy", "perplexity": "perplexity"}
 ENCODER = {"cosine_min": "min cosine", "top10": "top-10 kept"}
 
