@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from docs import numbers
-from docs.repository import DOCS, PACKAGES, ROOT, coming, exercises, exists, machine, read_toml, results
+from docs.repository import DOCS, PACKAGES, ROOT, coming, core, exercises, exists, machine, read_toml, results
 
 SLOT = re.compile(r"<!--= (.+?) -->(.*?)<!--/-->", re.DOTALL)
 DESIGN = re.compile(r"\[([^\]]*)\]\(\.\./(system_design/question_\w+\.md)\)")
@@ -160,7 +160,8 @@ def line(item: dict[str, Any], data: dict[str, Any]) -> str:
         package, exercise = name.split(".")
         text = f"{ref(name)}, core {spent - data['review']} and review {data['review']}"
         if exists(name):
-            text += f": {exercises()[name]['title'].lower()}, `nox -s test-{package} -- {exercise}`"
+            text += f": {uncapitalised(exercises()[name]['title'])}, `nox -s test-{package} -- {exercise}`"
+            text += "" if name in core()[package] else " (after the core path)"
     elif name := item.get("package"):
         text = f"{ref(name)}: {item['do']}"
     else:
@@ -168,6 +169,12 @@ def line(item: dict[str, Any], data: dict[str, Any]) -> str:
     if named(item) and not exists(named(item)):
         text += f". Until then: {item['instead']}"
     return f"{spent} min: {text}"
+
+
+def uncapitalised(title: str) -> str:
+    """Begin a title with a small letter, unless its first word is a name such as GPTQ or SmoothQuant."""
+    rest = title.split(maxsplit=1)[0][1:]
+    return title[0].lower() + title[1:] if rest == rest.lower() else title
 
 
 def clock(spent: int) -> str:
@@ -202,26 +209,40 @@ def planned() -> str:
 @value
 def count(package: str) -> str:
     """Count the exercises of a package."""
-    return str(len(_minutes(package)))
+    return str(len(_names(package)))
 
 
 @value
 def hours(package: str) -> str:
     """Add up the cores of a package's exercises, in hours."""
-    return f"{sum(_minutes(package)) / 60:.1f}"
+    return _hours(_names(package))
 
 
-def _minutes(package: str) -> list[int]:
-    return [int(each["minutes"]) for name, each in exercises().items() if name.startswith(f"{package}.")]
+@value
+def path_hours(package: str) -> str:
+    """Add up the cores of a package's core path, in hours."""
+    return _hours(core()[package])
+
+
+def _names(package: str) -> list[str]:
+    return [name for name in exercises() if name.startswith(f"{package}.")]
+
+
+def _hours(names: list[str]) -> str:
+    return f"{sum(int(exercises()[name]['minutes']) for name in names) / 60:.1f}"
 
 
 @value
 def core_hours() -> str:
-    """Tabulate the packages with exercises: how many, and the hours of their cores."""
-    lines = ["| package | exercises | core hours | practise |", "| --- | ---: | ---: | --- |"]
+    """Tabulate the packages with exercises: those of the core path and the others, with the hours of their cores."""
+    lines = ["| package | core path | hours | then | hours | practise |", "| --- | --- | ---: | --- | ---: | --- |"]
     for package in sorted({name.split(".")[0] for name in exercises()}):
-        link = f"[{package}](../packages/{package}/README.md)"
-        lines.append(f"| {link} | {count(package)} | {hours(package)} | `nox -s test-{package}` |")
+        first = core()[package]
+        then = [name for name in _names(package) if name not in first]
+        cells = [f"[{package}](../packages/{package}/README.md)"]
+        for names in (first, then):
+            cells += [", ".join(f"`{name.split('.')[1]}`" for name in names), _hours(names)]
+        lines.append(f"| {' | '.join(cells)} | `nox -s test-{package}` |")
     return "\n".join(lines)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 PACKAGES = ROOT / "packages"
+GROUP = re.compile(r'^app\.add_typer\((\w+), name="([\w-]+)"\)', re.MULTILINE)
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -37,6 +38,13 @@ def exercises() -> dict[str, dict[str, Any]]:
 
 
 @cache
+def core() -> dict[str, list[str]]:
+    """Map each package to the exercises of its core path, such as ``quant.affine``, in the order to do them."""
+    paths = read_toml(DOCS / "core.toml")["core"]
+    return {package: [f"{package}.{name}" for name in names] for package, names in paths.items()}
+
+
+@cache
 def coming() -> dict[str, int]:
     """Map what the guide names and the repository lacks to the minutes that it is planned to take."""
     planned: dict[str, int] = read_toml(DOCS / "coming.toml")["coming"]
@@ -56,7 +64,8 @@ def commands(package: str) -> dict[str, set[str]]:
     """Map the commands of a package's tool to their options; "" is the tool without a command.
 
     Read from the source of ``cli.py``: a function under ``@app.command("NAME")`` or ``@app.callback()``, whose
-    parameters are options by their names or by the strings that begin with dashes in their ``typer.Option``.
+    parameters are options by their names or by the strings that begin with dashes in their ``typer.Option``. Under
+    ``@tests.command("NAME")``, after ``app.add_typer(tests, name="GROUP")``, its name is "GROUP NAME".
     """
     path = PACKAGES / package / "src" / package / "cli.py"
     if not path.exists():
@@ -69,16 +78,20 @@ def commands(package: str) -> dict[str, set[str]]:
         for target in node.targets
         if isinstance(target, ast.Name)
     }
+    groups = {"app": ""} | dict(GROUP.findall(path.read_text("utf-8")))
     found = {}
     for node in tree.body:
         if not isinstance(node, ast.FunctionDef):
             continue
         for decorator in node.decorator_list:
-            kind = ast.unparse(decorator.func) if isinstance(decorator, ast.Call) else ""
-            if isinstance(decorator, ast.Call) and kind in ("app.command", "app.callback"):
+            if not isinstance(decorator, ast.Call):
+                continue
+            owner, _, kind = ast.unparse(decorator.func).partition(".")
+            if owner in groups and kind in ("command", "callback"):
                 given = [each.value for each in decorator.args if isinstance(each, ast.Constant)]
-                name = "" if kind == "app.callback" else str(given[0]) if given else node.name.replace("_", "-")
-                found[name] = {"--help"} | {option for each in node.args.args for option in _options(each, aliases)}
+                name = "" if kind == "callback" else str(given[0]) if given else node.name.replace("_", "-")
+                options = {option for each in node.args.args for option in _options(each, aliases)}
+                found[f"{groups[owner]} {name}".strip()] = {"--help"} | options
     return found
 
 

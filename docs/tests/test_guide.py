@@ -12,7 +12,19 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 from docs import draw, numbers, render, stage
-from docs.repository import DOCS, PACKAGES, ROOT, coming, commands, exercises, exists, packages, read_toml, results
+from docs.repository import (
+    DOCS,
+    PACKAGES,
+    ROOT,
+    coming,
+    commands,
+    core,
+    exercises,
+    exists,
+    packages,
+    read_toml,
+    results,
+)
 
 GUIDE = sorted(DOCS.glob("*.md"))
 PAGES = [ROOT / "README.md", *GUIDE, *sorted((ROOT / "system_design").rglob("*.md")), *stage.readmes()]
@@ -206,6 +218,28 @@ def test_the_two_weeks_follow_the_order_of_subjects() -> None:
 # Counts and minutes ---------------------------------------------------------------------------------------------------
 
 
+def test_a_title_keeps_its_names() -> None:
+    assert render.uncapitalised("Bits where they matter: INT4") == "bits where they matter: INT4"
+    assert render.uncapitalised("SmoothQuant: outliers") == "SmoothQuant: outliers"
+    assert render.uncapitalised("A cache") == "a cache"
+    assert render.uncapitalised("GPTQ: errors") == "GPTQ: errors"
+
+
+def test_a_core_path_takes_two_to_three_hours() -> None:
+    packages = {name.split(".")[0] for name in exercises()}
+    assert set(core()) == packages, "each package with exercises needs a core path, in docs/core.toml"
+    for package, names in core().items():
+        assert set(names) <= set(exercises()), f"{package}: {set(names) - set(exercises())} are no exercises"
+        minutes = sum(exercises()[name]["minutes"] for name in names)
+        assert 120 <= minutes <= 180, f"{package}: its core path takes {minutes} minutes"
+
+
+def test_the_two_weeks_hold_the_core_paths_of_the_coding_rounds() -> None:
+    planned = {item.get("exercise") for day in PLANS["two_weeks"]["day"] for item in day["items"]}
+    for package in ("quant", "stats", "kvcache"):
+        assert set(core()[package]) <= planned, f"not planned: {sorted(set(core()[package]) - planned)}"
+
+
 def test_minutes_of_a_round_add_up() -> None:
     found = 0
     for parts in draw.rounds().values():
@@ -366,6 +400,8 @@ def wrong_with_tool(package: str, words: list[str]) -> str:
         return f"there is no package {package}"
     if not words or words[0].startswith("-"):
         known, rest = commands(package).get("", set()), words
+    elif " ".join(words[:2]) in commands(package):  # a command of a group
+        known, rest = commands(package)[" ".join(words[:2])], words[2:]
     elif words[0] in commands(package):
         known, rest = commands(package)[words[0]], words[1:]
     else:
@@ -391,6 +427,8 @@ def test_commands_exist(page: Path) -> None:
         "nox -s run-quant -- report --modle tinylm",
         "nox -s reset -- affine",
         "python -m capacity sevre",
+        "python -m stats test tsett 5.2,1.1,30 4.8,1.0,40",
+        "python -m stats test ttest 5.2,1.1,30 4.8,1.0,40 --aplha 0.1",
         "python -m docs.nothing",
         "pip install nothing",
     ],
