@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from kvcache.sampling import DEAD, Automaton, Beam, Score, TokenTable
@@ -242,23 +243,23 @@ def _levels(tokens: Sequence[bytes]) -> Iterator[tuple[Tensor, Tensor, Tensor, T
     the part of the last tensor where the tokens are that end here.
     """
     order = sorted((text, i) for i, text in enumerate(tokens) if text)
-    depth, parents = 0, [0] * len(order)  # the node of the level above that each token goes through
-    above = 1
-    while order:
-        nodes, through = list[tuple[int, int]](), list[int]()
-        for (text, _), parent in zip(order, parents, strict=True):
-            if not nodes or nodes[-1] != (parent, text[depth]):
-                nodes.append((parent, text[depth]))
-            through.append(len(nodes) - 1)
-        of, byte = torch.tensor(nodes).T
-        children = torch.bincount(of, minlength=above)
-        ending = [(node, i) for (text, i), node in zip(order, through, strict=True) if len(text) == depth + 1]
-        where, spells = torch.tensor(ending, dtype=torch.int64).view(-1, 2).T
-        ends = torch.cat([torch.zeros(1, dtype=torch.int64), torch.bincount(where, minlength=len(nodes)).cumsum(0)])
-        yield children, children.cumsum(0) - children, byte, ends, spells
-        on = [(pair, node) for pair, node in zip(order, through, strict=True) if len(pair[0]) > depth + 1]
-        order, parents = [pair for pair, _ in on], [node for _, node in on]
-        depth, above = depth + 1, len(nodes)
+    if not order:
+        return
+    index, length = torch.tensor([i for _, i in order]), torch.tensor([len(text) for text, _ in order])
+    text = torch.frombuffer(bytearray(b"".join(text for text, _ in order)), dtype=torch.uint8).long()
+    start = length.cumsum(0) - length
+    # Tokens that go on, in order, and the node of the level above that each goes through.
+    at, parent, above = torch.arange(len(order)), torch.zeros_like(length), 1
+    for depth in range(int(length.max())):
+        byte = text[start[at] + depth]
+        fresh = torch.ones_like(byte, dtype=torch.bool)
+        fresh[1:] = (parent[1:] != parent[:-1]) | (byte[1:] != byte[:-1])
+        node, count = fresh.cumsum(0) - 1, int(fresh.sum())
+        children = torch.bincount(parent[fresh], minlength=above)
+        done = length[at] == depth + 1
+        ends = F.pad(torch.bincount(node[done], minlength=count).cumsum(0), (1, 0))
+        yield children, children.cumsum(0) - children, byte[fresh], ends, index[at[done]]
+        at, parent, above = at[~done], node[~done], count
 
 
 def _needed(after: Tensor) -> Tensor:
