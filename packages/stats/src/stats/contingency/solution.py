@@ -19,8 +19,8 @@ def chisquare(f_obs: ArrayLike, f_exp: ArrayLike | None = None, ddof: int = 0) -
 
     ``ddof`` parameters estimated from the counts cost a degree of freedom each. The estimate is Cohen's w, the root of
     statistic / n. Warns where fewer than 5 are expected. Raises ValueError for counts that are negative or NaN, none,
-    shapes that differ, expected counts that are not above 0 or have another sum, or no degree of freedom left.
-    Source: Pearson 1900; Cohen 1988, chapter 7.
+    shapes that differ, expected counts that are not above 0 or have another sum, ddof below 0 or not whole, or no
+    degree of freedom left. Source: Pearson 1900; Cohen 1988, chapter 7.
     """
     seen = _counts(f_obs)
     if seen.ndim != 1:
@@ -34,6 +34,9 @@ def chisquare(f_obs: ArrayLike, f_exp: ArrayLike | None = None, ddof: int = 0) -
         raise ValueError(msg)
     if not math.isclose(float(expected.sum()), n, rel_tol=1e-8):
         msg = f"f_exp sums to {expected.sum():.9g} and f_obs to {n:.9g}, must be equal"
+        raise ValueError(msg)
+    if ddof != ddof // 1 or ddof < 0:
+        msg = f"ddof is {ddof}, must be a whole number, at least 0"
         raise ValueError(msg)
     df = seen.size - 1 - ddof
     if df < 1:
@@ -60,7 +63,7 @@ def chi2_contingency(observed: ArrayLike, correction: bool = True, lambda_: Lamb
         (a, b), (c, d) = table.tolist()
         left, right, top, bottom = a + c, b + d, a + b, c + d
         # NaN fails the comparison too.
-        if min(a, b, c, d) >= 0 and left * right * top * bottom > 0:
+        if min(a, b, c, d) >= 0 and 0 < left * right * top * bottom < math.inf:
             n = float(top + bottom)
             least = min(left, right) * min(top, bottom) / n
             if least < SMALL:
@@ -94,7 +97,8 @@ def cramers_v(observed: ArrayLike, bias_correction: bool = False) -> float:  # n
     """Return Cramer's V of a table of counts (r, c), from 0 (independent) to 1.
 
     ``bias_correction`` takes off what independent rows and columns would show by chance. NaN for a single row or
-    column. Raises ValueError as ``chi2_contingency``. Source: Cramer 1946; Bergsma 2013, J. Korean Stat. Soc. 42(3).
+    column, or where there are too few counts to correct. Raises ValueError as ``chi2_contingency``. Source: Cramer
+    1946; Bergsma 2013, J. Korean Stat. Soc. 42(3).
     """
     seen, expected = _expected(np.asarray(observed, float))
     v = _v(seen, expected)
@@ -102,8 +106,8 @@ def cramers_v(observed: ArrayLike, bias_correction: bool = False) -> float:  # n
         return v
     n, (r, c) = float(seen.sum()), seen.shape
     square = max(0.0, v * v * (min(r, c) - 1) - (r - 1) * (c - 1) / (n - 1))
-    sides = [side - (side - 1) ** 2 / (n - 1) for side in (r, c)]
-    return math.sqrt(square / (min(sides) - 1))
+    least = min(side - (side - 1) ** 2 / (n - 1) for side in (r, c)) - 1
+    return math.sqrt(square / least) if least > 0 else math.nan
 
 
 def residuals(observed: ArrayLike) -> Table:
