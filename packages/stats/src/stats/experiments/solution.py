@@ -16,6 +16,7 @@ from stats.special.solution import chi2, t
 
 Vector = NDArray[np.float64]
 SMALL_COUNT = 5  # expected counts below make the chi-square law a poor approximation
+ROUNDING = 8 * float(np.finfo(float).eps)  # of the values: a standard deviation that small is none
 NODES = 16  # of the Gauss-Legendre rule in each panel
 
 
@@ -128,10 +129,11 @@ def cuped(first: ArrayLike, second: ArrayLike, first_before: ArrayLike, second_b
         raise ValueError(f"{a.size} and {b.size} units, but {x.size} and {y.size} values before the experiment")
     dx, dy = x - x.mean(), y - y.mean()
     spread = float(dx @ dx + dy @ dy)
-    if not spread:
+    if spread <= (x.size + y.size) * (ROUNDING * _largest(x, y)) ** 2:
         raise ValueError("the covariate is constant in both arms: it explains nothing")
     theta = float(dx @ a + dy @ b) / spread
-    return _welch(a - theta * x, b - theta * y, method="CUPED, Welch's t")
+    size = max(_largest(a, b), abs(theta) * _largest(x, y))
+    return _welch(a - theta * x, b - theta * y, method="CUPED, Welch's t", size=size)
 
 
 def ratio_metric(first: ArrayLike, first_per: ArrayLike, second: ArrayLike, second_per: ArrayLike) -> Result:
@@ -143,7 +145,7 @@ def ratio_metric(first: ArrayLike, first_per: ArrayLike, second: ArrayLike, seco
     in an arm, NaN or inf, negative denominators, or denominators that sum to 0.
     Source: Deng, Knoblich and Lu 2018, Applying the Delta Method in Metric Analytics, arXiv:1803.06336, eq. 3.
     """
-    ratios, linear = [], []
+    linear, size = [], 0.0
     for name, top, per in (("first", first, first_per), ("second", second, second_per)):
         numerator, denominator = _sample(top, name), _sample(per, f"{name}_per")
         if numerator.size != denominator.size:
@@ -151,10 +153,10 @@ def ratio_metric(first: ArrayLike, first_per: ArrayLike, second: ArrayLike, seco
         if (denominator < 0).any() or not denominator.sum():
             raise ValueError(f"{name}_per must not be negative, nor sum to 0")
         ratio = float(numerator.sum() / denominator.sum())
-        ratios.append(ratio)
         # A ratio of means moves by (y - ratio * x) / mean(x) when a unit is added: the mean of these is the ratio.
         linear.append(ratio + (numerator - ratio * denominator) / denominator.mean())
-    return _welch(*linear, method="ratio of sums, delta method")
+        size = max(size, _largest(numerator, ratio * denominator) / float(denominator.mean()))
+    return _welch(*linear, method="ratio of sums, delta method", size=size)
 
 
 def guardrail(first: ArrayLike, second: ArrayLike, margin: float, *, harm: Literal["fall", "rise"] = "fall") -> Result:
@@ -292,10 +294,10 @@ def ab_beta_binomial(
     trials, and for a prior not above 0. Source: Stucchio 2015, Bayesian A/B Testing at VWO, section 5.
     """
     for successes, trials in ((first_successes, first_n), (second_successes, second_n)):
-        if not 0 <= successes <= trials or successes != int(successes) or trials != int(trials):
+        if not 0 <= successes <= trials or successes % 1 or trials % 1:  # of inf the rest is NaN
             raise ValueError(f"{successes} successes of {trials}: must be whole, with 0 <= successes <= trials")
-    if not all(0 < p < math.inf for p in prior):
-        raise ValueError(f"prior is {prior}, both must be above 0 and finite")
+    if len(prior) != 2 or not all(0 < p < math.inf for p in prior):  # type: ignore[redundant-expr] # noqa: PLR2004
+        raise ValueError(f"prior is {prior}, two numbers that must be above 0 and finite")
     shapes = [(prior[0] + s, prior[1] + n - s) for s, n in ((first_successes, first_n), (second_successes, second_n))]
     # On the logit scale a beta law is smooth and falls off exponentially; panels as wide as its spread, to where
     # nothing is left.
@@ -376,11 +378,28 @@ def _beta_on(x: Vector, half: Vector, a: float, b: float) -> tuple[Vector, Vecto
     return density / total, (before + left) / total, (after + right) / total
 
 
-def _welch(a: Vector, b: Vector, *, method: str, alternative: str = "two-sided", null: float = 0.0) -> Result:
-    """Test a difference of means without assuming equal variances (Welch 1947)."""
+def _largest(a: Vector, b: Vector) -> float:
+    return max(float(np.abs(a).max()), float(np.abs(b).max()))
+
+
+def _welch(
+    a: Vector,
+    b: Vector,
+    *,
+    method: str,
+    alternative: str = "two-sided",
+    null: float = 0.0,
+    size: float | None = None,
+) -> Result:
+    """Test a difference of means without assuming equal variances (Welch 1947).
+
+    ``size`` is that of the numbers which ``a`` and ``b`` are differences of, where they are: a spread of no more than
+    its rounding is none.
+    """
     parts = float(a.var(ddof=1)) / a.size, float(b.var(ddof=1)) / b.size
     error = math.sqrt(sum(parts))
-    if not error:
+    size = _largest(a, b) if size is None else size
+    if max(parts[0] * a.size, parts[1] * b.size) <= (ROUNDING * size) ** 2:
         raise ValueError("both arms are constant: without any spread there is nothing to compare a difference with")
     df = sum(parts) ** 2 / (parts[0] ** 2 / (a.size - 1) + parts[1] ** 2 / (b.size - 1))
     estimate = float(a.mean() - b.mean())

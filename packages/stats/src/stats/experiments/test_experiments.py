@@ -1,5 +1,6 @@
 """What every implementation of ``stats.experiments`` has to do."""
 
+import contextlib
 import math
 from fractions import Fraction
 from types import ModuleType
@@ -231,6 +232,16 @@ def test_bad_input_is_refused(impl: ModuleType) -> None:
         impl.cuped(good, good, [1.0] * 3, [2.0] * 3)
     with pytest.raises(ValueError, match="constant"):
         impl.guardrail([1.0, 1.0], [2.0, 2.0], 0.1)
+    tenth, fifth = [0.1] * 3, [0.2] * 3  # whose mean is not quite their value
+    with pytest.raises(ValueError, match="constant"):
+        impl.guardrail(tenth, fifth, 0.05)
+    with pytest.raises(ValueError, match="explains nothing"):
+        impl.cuped(good, good, tenth, fifth)
+    views, more = np.array([0.1, 0.7, 0.3]), np.array([0.2, 0.3, 0.9, 0.11])
+    with pytest.raises(ValueError, match="constant"):
+        impl.cuped(3 * views, 3 * more, views, more)
+    with pytest.raises(ValueError, match="constant"):
+        impl.ratio_metric(0.3 * views, views, 0.3 * more, more)
     with pytest.raises(ValueError, match="denominators"):
         impl.ratio_metric(good, [1.0, 2.0], good, good)
     with pytest.raises(ValueError, match="must not be negative"):
@@ -445,11 +456,12 @@ def test_a_prior_that_is_not_whole_and_large_counts(impl: ModuleType) -> None:
 @pytest.mark.stretch
 @pytest.mark.only("starter", "solution")
 def test_impossible_counts_are_refused(impl: ModuleType) -> None:
-    for counts in ((5, 4, 1, 2), (-1, 4, 1, 2), (1, 4, 1.5, 2)):
+    for counts in ((5, 4, 1, 2), (-1, 4, 1, 2), (1, 4, 1.5, 2), (1, math.inf, 1, 2), (1, math.nan, 1, 2)):
         with pytest.raises(ValueError, match="must be whole"):
             impl.ab_beta_binomial(*counts)
-    with pytest.raises(ValueError, match="prior"):
-        impl.ab_beta_binomial(1, 2, 1, 2, prior=(0.0, 1.0))
+    for prior in ((0.0, 1.0), (1.0,)):
+        with pytest.raises(ValueError, match="prior"):
+            impl.ab_beta_binomial(1, 2, 1, 2, prior=prior)
 
 
 @pytest.mark.stretch
@@ -494,23 +506,46 @@ def test_margins_out_of_order_are_refused(impl: ModuleType) -> None:
             impl.tost([1.0, 2.0], [1.0, 3.0], low, high)
 
 
-def coverage(impl: ModuleType, runs: int, n: int) -> dict[str, int]:
-    """Count the false alarms at 5 % of skewed data without an effect."""
-    generator = np.random.default_rng(n)
-    alarms = {"srm": 0, "cuped": 0, "ratio": 0, "guardrail": 0}
+def draw(law: str, generator: np.random.Generator, n: int) -> tuple[np.ndarray, ...]:
+    """Return two arms' metrics and what they were before, without an effect."""
+    x, y = generator.normal(size=(2, n)) if law == "normal" else generator.gamma(2.0, size=(2, n))
+    noise = generator.normal(size=(2, n)) if law == "normal" else generator.standard_exponential((2, n))
+    a, b = x + noise[0], y + noise[1]
+    if law == "ties":
+        a, b, x, y = (np.minimum(np.floor(values), 4.0) for values in (a, b, x, y))
+    return a, b, x, y
+
+
+def alarms(impl: ModuleType, law: str, n: int, runs: int) -> dict[str, int]:
+    """Count the rejections at 5 % on the border of what each test rejects."""
+    generator = np.random.default_rng([n, len(law)])
+    found = {"srm": 0, "cuped": 0, "ratio": 0, "guardrail": 0, "tost": 0}
     for _ in range(runs):
-        x, y = generator.gamma(2.0, size=(2, n))
-        a, b = x + generator.standard_exponential(n), y + generator.standard_exponential(n)
-        alarms["cuped"] += impl.cuped(a, b, x, y).pvalue <= 0.05
-        alarms["ratio"] += impl.ratio_metric(a, x + 1, b, y + 1).pvalue <= 0.05
-        alarms["guardrail"] += impl.guardrail(a - 0.5, b, 0.5).pvalue <= 0.05
-        alarms["srm"] += impl.srm(generator.multinomial(20 * n, [0.2, 0.3, 0.5]), [0.2, 0.3, 0.5]).pvalue <= 0.05
-    return alarms
+        a, b, x, y = draw(law, generator, n)
+        with contextlib.suppress(ValueError):  # a few tied values may all be the same: refused, and no alarm
+            found["cuped"] += impl.cuped(a, b, x, y).pvalue <= 0.05
+        found["ratio"] += impl.ratio_metric(a, np.abs(x) + 1, b, np.abs(y) + 1).pvalue <= 0.05
+        found["guardrail"] += impl.guardrail(a - 0.5, b, 0.5).pvalue <= 0.05
+        found["tost"] += impl.tost(a + 1, b, -99, 1).pvalue <= 0.05
+        found["srm"] += impl.srm(generator.multinomial(5 * n, [0.2, 0.3, 0.5]), [0.2, 0.3, 0.5]).pvalue <= 0.05
+    return found
 
 
 @pytest.mark.only("solution")
-@pytest.mark.parametrize(("n", "runs"), [(100, 400), pytest.param(50, 4000, marks=pytest.mark.slow)])
-def test_false_alarms_are_as_rare_as_promised(impl: ModuleType, n: int, runs: int) -> None:
-    found = coverage(impl, runs, n)
-    error = 3 * math.sqrt(0.05 * 0.95 * runs)
-    assert all(abs(count - 0.05 * runs) <= error for count in found.values()), f"{found} of {runs}, wanted 5 %"
+@pytest.mark.parametrize("law", ["normal", "skewed", "ties"])
+@pytest.mark.parametrize("n", [200, *(pytest.param(n, marks=pytest.mark.slow) for n in (5, 20, 100, 1000))])
+def test_false_alarms_are_as_rare_as_promised(impl: ModuleType, law: str, n: int) -> None:
+    """Welch's law is nearly that of normal values at any n, and of others where they are many.
+
+    With few units the guardrail and TOST err on the safe side in arms of one size and law; so does the ratio of
+    skewed values, while CUPED takes its slope for known: 7 % instead of 5 with 5 units an arm. Of checks of 3
+    standard errors 1 in 370 would fail with other seeds though all is well.
+    """
+    runs = 400 if n == 200 else 2000
+    found, error = alarms(impl, law, n, runs), 3 * math.sqrt(0.05 * 0.95 * runs)
+    told = f"{found} of {runs} at 5 %, n = {n}, {law}"
+    assert abs(found["srm"] - 0.05 * runs) <= error, told
+    for name in ("guardrail", "tost"):
+        assert found[name] <= 0.05 * runs + error, told
+    if n >= 100 or (law == "normal" and n >= 20):
+        assert all(abs(count - 0.05 * runs) <= error for count in found.values()), told
