@@ -283,6 +283,10 @@ def test_quantize_refuses_what_does_not_fit(impl: ModuleType, device: str) -> No
         impl.quantize(torch.full((2, 4), float("nan"), device=device), qparams)
     with pytest.raises(TypeError, match="int32"):
         impl.quantize(torch.ones(2, 4, dtype=torch.int32, device=device), qparams)
+    whole = QParams(torch.ones(1, 1, device=device), torch.zeros(1, 1, dtype=torch.int32, device=device), 4, 8)
+    codes = impl.quantize(torch.ones(0, 4, device=device), whole)
+    assert (codes.shape, codes.dtype) == ((0, 4), torch.int8), "no rows fit a map of the whole tensor: no codes"
+    assert impl.dequantize(codes, whole).shape == (0, 4)
 
 
 # The eight-bit floats of the stretch

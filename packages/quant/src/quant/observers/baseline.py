@@ -97,15 +97,16 @@ def percentile_range(histogram: Histogram, share: float = 0.9999) -> tuple[float
 
 def mse_range(histogram: Histogram, bits: int = 8, symmetric: bool = False) -> tuple[float, float]:  # noqa: FBT001, FBT002
     """Return the best of a grid of ranges."""
-    counts = histogram.counts.double().cpu()
-    half = len(counts) // 2
-    middle = (torch.arange(len(counts)) - half + 0.5) * 2.0**histogram.exponent / half
+    full = histogram.counts.nonzero().flatten()
+    counts = histogram.counts[full].double()
+    half = len(histogram.counts) // 2
+    middle = (full - half + 0.5) * 2.0**histogram.exponent / half
     low, high = min(histogram.low, 0.0), max(histogram.high, 0.0)
     if symmetric:
         low, high = -max(-low, high), max(-low, high)
     steps = 2**bits - 2 if symmetric else 2**bits - 1
     best, found = math.inf, (low, high)
-    shares = [i / 100 for i in range(1, 101)] if low < high else []
+    shares = [i / 50 for i in range(1, 51)] if low < high else []
     for a in shares:
         for b in [a] if symmetric else shares:
             scale = (b * high - a * low) / steps
