@@ -37,7 +37,7 @@ from stats.pairing.solution import (
     permutation_test,
 )
 from stats.result import Result
-from stats.sample_size.solution import power_chi2, power_proportions, power_ttest, solve_power
+from stats.sample_size.solution import power_chi2, power_proportions, power_tost, power_ttest, solve_power
 from stats.special.solution import (
     betainc,
     betaincc,
@@ -97,6 +97,7 @@ __all__ = [
     "position_bias",
     "power_chi2",
     "power_proportions",
+    "power_tost",
     "power_ttest",
     "rating_intervals",
     "ratio_metric",

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import get_args
 
 from stats.sample_size import Alternative, Kind, Test
-from stats.special.solution import chi2, nct, nct_outside, ncx2, norm, t
+from stats.special.solution import chi2, nct, nct_between, nct_outside, ncx2, norm, t
 
 FARTHEST = 1e15  # n, or an effect: what needs more is out of reach
 NEAREST = 1e-12  # an effect
@@ -29,14 +29,8 @@ def power_ttest(
     not positive, or unknown words. Source: Cohen 1988, Statistical Power Analysis, chapter 2; the exact law is
     noncentral t, Johnson, Kotz and Balakrishnan 1995, section 31.2.
     """
-    _refuse("d", d, -math.inf)
-    _refuse("n", n, 0.0)
-    _refuse("ratio", ratio, 0.0)
     _refuse_options(alpha, alternative, kind)
-    df, weight = (n - 1, n) if kind == "one-sample" else (n + ratio * n - 2, n * ratio / (1 + ratio))
-    if df <= 0:
-        msg = f"n is {n}, which leaves {df} degrees of freedom for a {kind} test, must be more than 0"
-        raise ValueError(msg)
+    df, weight = _degrees(d, n, ratio, kind)
     shift = d * math.sqrt(weight)
     cut = t.isf(_each_side(alpha, alternative), df)
     if alternative == "two-sided":
@@ -92,6 +86,28 @@ def power_chi2(w: float, n: float, df: float, *, alpha: float = 0.05) -> float:
     return float(ncx2.sf(chi2.isf(alpha, df), df, n * w * w))
 
 
+def power_tost(
+    d: float,
+    n: float,
+    margin: float,
+    *,
+    alpha: float = 0.05,
+    kind: Kind = "two-sample",
+    ratio: float = 1.0,
+) -> float:
+    """Return the power of two one-sided t-tests to show that a difference lies within ``margin``, where it is ``d``.
+
+    Both are in standard deviations; ``n``, ``ratio`` and ``kind`` as in ``power_ttest``. It is exact: both tests share
+    one estimate of the spread. Raises ValueError for a margin that is not positive, and as ``power_ttest``. Source:
+    Schuirmann 1987, J. Pharmacokinet. Biopharm. 15; Owen 1965, Biometrika 52.
+    """
+    _refuse("margin", margin, 0.0)
+    df, weight = _degrees(d, n, ratio, kind)
+    _refuse_options(alpha, kind=kind)
+    root = math.sqrt(weight)
+    return nct_between(t.isf(alpha, df), df, (d + margin) * root, (d - margin) * root)
+
+
 def solve_power(
     test: Test,
     *,
@@ -104,22 +120,21 @@ def solve_power(
     ratio: float = 1.0,
     base: float = 0.5,
     df: float = 1.0,
+    margin: float | None = None,
 ) -> float:
     """Return the one of ``effect``, ``n`` and ``power`` that is None, from the other two.
 
     "ttest" solves ``power_ttest`` with its ``kind`` (the effect is d); "proportions" ``power_proportions`` with p1 =
-    base + effect against p2 = ``base``; "chi2" (stretch) ``power_chi2`` with ``df``. n is that of the first sample, a
-    real number: round it up. An effect asked for is the positive one, the negative one after "less". Raises
-    ValueError unless exactly one is None, and for what no n or effect achieves, such as a power not above alpha.
+    base + effect against p2 = ``base``; "chi2" (stretch) ``power_chi2`` with ``df``; "tost" (stretch) ``power_tost``
+    with ``margin``, for n or the power. n is that of the first sample, a real number: round it up. An effect asked for
+    is the positive one, the negative one after "less". Raises ValueError unless exactly one is None, and for what no n
+    or effect achieves, such as a power not above alpha.
     """
-    if test not in get_args(Test):
-        msg = f"test is {test!r}, must be one of {', '.join(get_args(Test))}"
-        raise ValueError(msg)
-    if (effect is None) + (n is None) + (power is None) != 1:
-        msg = f"effect is {effect}, n {n}, power {power}: leave out exactly one of them"
-        raise ValueError(msg)
+    _refuse_question(test, effect, n, power, margin)
 
     def reached(effect: float, n: float) -> float:
+        if test == "tost":
+            return power_tost(effect, n, float(margin or 0), alpha=alpha, kind=kind, ratio=ratio)
         if test == "ttest":
             return power_ttest(effect, n, alpha=alpha, alternative=alternative, kind=kind, ratio=ratio)
         if test == "chi2":
@@ -139,16 +154,14 @@ def solve_power(
         raise ValueError(msg)
     # The normal law's answer is near, with a variance of `unit` for each item.
     reach = norm.isf(alpha / 2) - norm.isf(power)
-    unit = {
-        "chi2": 1.0,
-        "ttest": 1.0 if kind == "one-sample" else 1 + 1 / ratio,
-        "proportions": (1 + 1 / ratio) * max(base * (1 - base), 0.01),
-    }[test]
+    unit = _unit(test, kind, ratio, base)
     if n is None:
         # Half a degree of freedom at least, for t; the others take any n.
-        ends = (1.5 if kind == "one-sample" else 2.5 / (1 + ratio), FARTHEST) if test == "ttest" else (1e-6, FARTHEST)
+        least = 1.5 if kind == "one-sample" else 2.5 / (1 + ratio)
+        ends = least if test in ("ttest", "tost") else 1e-6, FARTHEST
         size = float(effect)  # type: ignore[arg-type] # it is not None
-        guess = unit * (reach / size) * (reach / size) if size else FARTHEST
+        seen = reach / ((float(margin or 0) - abs(size) if test == "tost" else size) or NEAREST)
+        guess = unit * seen * seen
         return _root(lambda n: reached(size, n) - power, guess, ends, "n", power)
     sign = -1.0 if alternative == "less" and test != "chi2" else 1.0
     farthest = FARTHEST if test != "proportions" else base if sign < 0 else 1 - base
@@ -194,6 +207,24 @@ def _root(short: Callable[[float], float], guess: float, ends: tuple[float, floa
     return math.exp((low + high) / 2)
 
 
+def _degrees(d: float, n: float, ratio: float, kind: Kind) -> tuple[float, float]:
+    """Return the degrees of freedom of a t-test, and one over the variance of its difference."""
+    _refuse("d", d, -math.inf)
+    _refuse("n", n, 0.0)
+    _refuse("ratio", ratio, 0.0)
+    df, weight = (n - 1, n) if kind == "one-sample" else (n + ratio * n - 2, n * ratio / (1 + ratio))
+    if df <= 0:
+        msg = f"n is {n}, which leaves {df} degrees of freedom for a {kind} test, must be more than 0"
+        raise ValueError(msg)
+    return df, weight
+
+
+def _unit(test: Test, kind: Kind, ratio: float, base: float) -> float:
+    """Return about n times the variance of an estimate of the effect."""
+    samples = 1.0 if test == "chi2" or (test != "proportions" and kind == "one-sample") else 1 + 1 / ratio
+    return samples * max(base * (1 - base), 0.01) if test == "proportions" else samples
+
+
 def _each_side(alpha: float, alternative: Alternative) -> float:
     return alpha / 2 if alternative == "two-sided" else alpha
 
@@ -201,6 +232,20 @@ def _each_side(alpha: float, alternative: Alternative) -> float:
 def _refuse(name: str, value: float, least: float) -> None:
     if not least < value < math.inf:
         msg = f"{name} is {value}, must be finite{' and more than 0' if least == 0 else ''}"
+        raise ValueError(msg)
+
+
+def _refuse_question(
+    test: str, effect: float | None, n: float | None, power: float | None, margin: float | None
+) -> None:
+    if test not in get_args(Test):
+        msg = f"test is {test!r}, must be one of {', '.join(get_args(Test))}"
+        raise ValueError(msg)
+    if (effect is None) + (n is None) + (power is None) != 1:
+        msg = f"effect is {effect}, n {n}, power {power}: leave out exactly one of them"
+        raise ValueError(msg)
+    if test == "tost" and (margin is None or effect is None):
+        msg = f"effect is {effect} and margin {margin}: for tost both have to be given"
         raise ValueError(msg)
 
 

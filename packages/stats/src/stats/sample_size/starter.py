@@ -51,6 +51,24 @@ def power_chi2(w: float, n: float, df: float, *, alpha: float = 0.05) -> float:
     raise NotImplementedError("TODO 4 (stretch, about 3 lines): the noncentral chi-square tail")
 
 
+def power_tost(
+    d: float,
+    n: float,
+    margin: float,
+    *,
+    alpha: float = 0.05,
+    kind: Kind = "two-sample",
+    ratio: float = 1.0,
+) -> float:
+    """Return the power of two one-sided t-tests to show that a difference lies within ``margin``, where it is ``d``.
+
+    Both are in standard deviations; ``n``, ``ratio`` and ``kind`` as in ``power_ttest``. It is exact: both tests share
+    one estimate of the spread. Raises ValueError for a margin that is not positive, and as ``power_ttest``. Source:
+    Schuirmann 1987, J. Pharmacokinet. Biopharm. 15; Owen 1965, Biometrika 52.
+    """
+    raise NotImplementedError("TODO 5 (stretch, about 15 lines): given the spread, a normal law between two ends")
+
+
 def solve_power(
     test: Test,
     *,
@@ -63,14 +81,18 @@ def solve_power(
     ratio: float = 1.0,
     base: float = 0.5,
     df: float = 1.0,
+    margin: float | None = None,
 ) -> float:
     """Return the one of ``effect``, ``n`` and ``power`` that is None, from the other two.
 
     "ttest" solves ``power_ttest`` with its ``kind`` (the effect is d); "proportions" ``power_proportions`` with p1 =
-    base + effect against p2 = ``base``; "chi2" (stretch) ``power_chi2`` with ``df``. n is that of the first sample, a
-    real number: round it up. An effect asked for is the positive one, the negative one after "less". Raises
-    ValueError unless exactly one is None, and for what no n or effect achieves, such as a power not above alpha.
+    base + effect against p2 = ``base``; "chi2" (stretch) ``power_chi2`` with ``df``; "tost" (stretch) ``power_tost``
+    with ``margin``, for n or the power. n is that of the first sample, a real number: round it up. An effect asked for
+    is the positive one, the negative one after "less". Raises ValueError unless exactly one is None, and for what no n
+    or effect achieves, such as a power not above alpha.
     """
     if test == "chi2":
         raise NotImplementedError("TODO 4 (stretch, about 3 lines): the same for chi-square")
+    if test == "tost":
+        raise NotImplementedError("TODO 5 (stretch, about 3 lines): the same for two one-sided tests")
     raise NotImplementedError("TODO 3 (core, about 20 lines): bracket the root, then close in on it")

@@ -259,6 +259,80 @@ def test_solving_chi2_inverts_the_power(impl: ModuleType) -> None:
     assert impl.power_chi2(w, 300, 4) == pytest.approx(0.85, abs=SOLVED), f"w = {w:.4f}"
 
 
+def exact_tost(d: float, n: int, margin: float, alpha: float) -> Any:
+    """Return the power of two one-sided tests of pairs, by mpmath over the spread."""
+    from mpmath import mp, mpf  # noqa: PLC0415 - the oracle of few tests
+
+    with mp.workdps(30):
+        df = mpf(n - 1)
+
+        def central(x: Any) -> Any:
+            return mp.betainc(df / 2, mpf(1) / 2, 0, df / (df + x * x), regularized=True) / 2 - mpf(alpha)
+
+        cut, root = mp.findroot(central, (1, 4), solver="anderson"), mp.sqrt(n)
+        front = mp.log(2) + df / 2 * mp.log(df / 2) - mp.loggamma(df / 2)
+
+        def integrand(w: Any) -> Any:
+            ends = (mpf(margin) - mpf(d)) * root - cut * w, (-mpf(margin) - mpf(d)) * root + cut * w
+            return mp.exp(front + (df - 1) * mp.log(w) - df * w * w / 2) * (mp.ncdf(ends[0]) - mp.ncdf(ends[1]))
+
+        last = mpf(margin) * root / cut
+        return mp.quad(integrand, mp.linspace(0, min(last, 1 + 20 / mp.sqrt(df)), 9))
+
+
+@pytest.mark.stretch
+@OURS
+@pytest.mark.parametrize(
+    ("d", "n", "margin", "alpha"),
+    [(0.0, 12, 0.7, 0.05), (0.3, 30, 0.6, 0.05), (-0.1, 5, 1.5, 0.1), (0.05, 150, 0.2, 0.01)],
+)
+def test_tost_has_eleven_digits(impl: ModuleType, d: float, n: int, margin: float, alpha: float) -> None:
+    got, wanted = impl.power_tost(d, n, margin, alpha=alpha, kind="one-sample"), float(exact_tost(d, n, margin, alpha))
+    assert abs(got / wanted - 1) <= EXACT, f"d={d}, n={n}, margin={margin}: {wanted:.13g}, got {got:.13g}"
+
+
+@pytest.mark.stretch
+@OURS
+def test_tost_is_the_share_of_experiments_that_pass_both(impl: ModuleType) -> None:
+    from stats.special.solution import t  # noqa: PLC0415 - the tests whose power it is
+
+    generator, runs, n, d, margin, ratio = np.random.default_rng(6), 20_000, 10, 0.2, 1.1, 1.5
+    a, b = generator.normal(d, 1, (runs, n)), generator.normal(0, 1, (runs, int(n * ratio)))
+    df = n + b.shape[1] - 2
+    pooled = np.sqrt(((n - 1) * a.var(1, ddof=1) + (b.shape[1] - 1) * b.var(1, ddof=1)) / df)
+    reach = t.isf(0.05, df) * pooled * math.sqrt(1 / n + 1 / b.shape[1])
+    share = (np.abs(a.mean(1) - b.mean(1)) + reach < margin).mean()
+    got = impl.power_tost(d, n, margin, ratio=ratio)
+    words = f"{share:.4f} of {runs} experiments pass both, power is said to be {got:.4f}"
+    assert abs(share - got) <= FALSE_ALARM * math.sqrt(got * (1 - got) / runs), words
+
+
+@pytest.mark.stretch
+@OURS
+def test_tost_grows_to_one_and_may_be_hopeless(impl: ModuleType) -> None:
+    values = [impl.power_tost(0.1, n, 0.3) for n in (5, 100, 400, 1000)]
+    assert values[0] < 1e-3, f"5 items show nothing: {values[0]}"
+    assert np.all(np.diff(values) > 0), f"power should grow: {values}"
+    assert impl.power_tost(0.1, 1e7, 0.3) == pytest.approx(1, abs=EXACT)
+    assert impl.power_tost(0.3, 1e6, 0.3) == pytest.approx(0.05, rel=1e-3), "on the margin alpha of tests pass"
+    assert impl.power_tost(-0.1, 80, 0.4) == pytest.approx(impl.power_tost(0.1, 80, 0.4), rel=EXACT)
+
+
+@pytest.mark.stretch
+@OURS
+def test_solving_tost_inverts_the_power(impl: ModuleType) -> None:
+    for d, margin, power in ((0.0, 0.5, 0.8), (0.1, 0.3, 0.9), (-0.2, 0.25, 0.5)):
+        n = impl.solve_power("tost", effect=d, margin=margin, power=power)
+        assert impl.power_tost(d, n, margin) == pytest.approx(power, abs=EXACT), f"n = {n:.2f}"
+    assert impl.solve_power("tost", effect=0.1, n=50, margin=0.5) == impl.power_tost(0.1, 50, 0.5)
+    with pytest.raises(ValueError, match="not reached by any n"):
+        impl.solve_power("tost", effect=0.5, margin=0.4, power=0.8)
+    with pytest.raises(ValueError, match="both have to be given"):
+        impl.solve_power("tost", n=50, margin=0.4, power=0.8)
+    with pytest.raises(ValueError, match="margin is 0"):
+        impl.power_tost(0.1, 50, 0.0)
+
+
 @pytest.mark.stretch
 @OURS
 def test_bad_chi2_is_refused(impl: ModuleType) -> None:
