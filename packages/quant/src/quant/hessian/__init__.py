@@ -16,11 +16,18 @@ What you write:
 - stretch: ``retarget``: a layer behind quantized ones gets inputs that have drifted; move its weight so that it gives
   on them what it gave on the true ones, before rounding it.
 - stretch: ``gptq_model``: a whole model, layer after layer.
+- stretch: ``search_qparams``: maps narrower than a group's range, where clipping a few weights costs the output less
+  than coarse steps for all.
+- stretch: ``gptq_both``: rows make up for each other, too, given how the loss depends on the layer's outputs;
+  ``output_hessians`` measures that, with gradients of the model's own predictions.
 """
 
 from dataclasses import dataclass
 
 from torch import Tensor
+
+SHRINK = tuple(1 - step / 25 for step in range(1, 13))
+"""What ``search_qparams`` multiplies a scale by, beside 1: down to 0.52."""
 
 
 @dataclass(frozen=True, slots=True)

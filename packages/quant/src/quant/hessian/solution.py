@@ -2,14 +2,16 @@
 
 import contextlib
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from quant.affine import QParams
-from quant.affine.solution import choose_qparams, dequantize
-from quant.hessian import Hessian
+from quant.affine.solution import choose_qparams, dequantize, quantize
+from quant.hessian import SHRINK, Hessian
 
 BLOCK = 128  # columns whose errors reach those behind them in one product
 
@@ -84,20 +86,133 @@ def retarget(weight: Tensor, hessian: Hessian, drift: Tensor, damping: float = 0
     return (weight.to(h) + move).float().to(weight.device)
 
 
+def search_qparams(weight: Tensor, hessian: Hessian, bits: int = 4, group: int = 32) -> QParams:
+    """Choose each group's map among narrower ones than its range needs, so that the output changes least.
+
+    Candidates are the asymmetric map of ``choose_qparams`` and it with the scale times each of ``SHRINK``, rounded to
+    bfloat16; what lies outside is clipped. Kept is the one whose sum over the group's columns of ``H_jj * error**2`` is
+    least, the widest of equal ones. Arguments and errors are those of ``gptq``. Source: Frantar et al.'s code of GPTQ,
+    ``Quantizer(mse=True)``; the weights of the squares are the diagonal of Lin et al. 2023, arXiv:2306.00978, eq. 4.
+    """
+    whole = choose_qparams(weight, bits, False, group)  # noqa: FBT003 - checks the arguments too
+    _refuse_misfit(weight, hessian)
+    cols, group = weight.shape[1], whole.group
+    pad = -cols % group
+    least = torch.full_like(whole.scale, torch.inf)
+    scale = whole.scale.bfloat16().float()
+    for shrink in (1.0, *SHRINK):
+        tried = QParams((whole.scale * shrink).bfloat16().float(), whole.zero_point, group, bits)
+        error = dequantize(quantize(weight.float(), tried), tried).sub_(weight)
+        cost = F.pad(error.square_() * hessian.matrix.diagonal(), (0, pad)).unflatten(1, (-1, group)).sum(2)
+        better = cost < least  # (rows, groups)
+        least, scale = torch.where(better, cost, least), torch.where(better, tried.scale, scale)
+    return QParams(scale, whole.zero_point, group, bits)
+
+
+def gptq_both(
+    weight: Tensor,
+    hessian: Hessian,
+    outputs: Hessian,
+    bits: int = 4,
+    group: int = 32,
+    damping: float = 0.01,
+    at_once: int = 16,
+) -> tuple[Tensor, QParams]:
+    """Round so that the loss changes little, where ``outputs`` tells how it depends on the layer's outputs together.
+
+    ``outputs`` is the Hessian, (rows, rows), of the loss's gradients at the outputs. With it the error of a row can be
+    made up for by other rows, as that of a column by other columns: the loss changes by the trace of ``G E H E^T``, E
+    the error of the weight. Rows go from the largest diagonal of G to the smallest (equal ones from the top),
+    ``at_once`` of them together: those are rounded as ``gptq_act_order`` does, but with maps of ``search_qparams``, and
+    all later rows move to where the rest is least. G is damped as H is. Arguments, results and errors are otherwise
+    those of ``gptq``. Source: Tseng et al. 2025, arXiv:2505.22988 (YAQA), section 3.
+    """
+    if at_once < 1:
+        msg = f"at_once is {at_once}, must be at least 1"
+        raise ValueError(msg)
+    choose_qparams(weight, bits, False, group)  # noqa: FBT003 - checks the weight, bits and group
+    g = _damped(weight.T, outputs, damping)
+    order = torch.argsort(g.diagonal(), descending=True, stable=True)
+    moves = _factor(g[order][:, order], damping)  # (rows, rows)
+    w = weight.detach().to(g)[order]
+    found: list[tuple[Tensor, QParams]] = []
+    for start in range(0, len(w), at_once):
+        now, later = slice(start, start + at_once), slice(start + at_once, None)
+        # float32 only chooses the maps: what a row is moved by is as exact as what it is rounded to.
+        found.append(_round(w[now], hessian, bits, group, damping, act_order=True, search=True))
+        error = w[now] - dequantize(*found[-1]).to(g)
+        # Rows of the block did not move each other: what each would have passed on follows from a triangle.
+        passed = torch.linalg.solve_triangular(moves[now, now].T, error, upper=False)
+        w[later].addmm_(moves[now, later].T, passed, alpha=-1)
+    back = torch.argsort(order)
+    home = weight.device
+    codes, scale, zero_point = (
+        torch.cat(parts)[back].to(home) for parts in zip(*((c, q.scale, q.zero_point) for c, q in found), strict=True)
+    )
+    return codes, QParams(scale, zero_point, found[0][1].group, bits)
+
+
+def output_hessians(
+    model: nn.Module,
+    batches: Iterable[Mapping[str, Tensor]],
+    logits: Callable[[Any], Tensor],
+    seed: int = 0,
+) -> dict[str, Hessian]:
+    """Return for each linear layer, by name, the Hessian (out, out) of the gradients at its outputs.
+
+    The loss is the summed cross entropy of one answer for each row of ``logits(model(**batch))``, (..., classes), drawn
+    from the model's own prediction: the mean outer product of its gradients is then the Hessian of the KL divergence
+    (the Fisher information), which the true answers give only where the model is right. Layers that no gradient reaches
+    and those whose weight is an embedding's are left out. Neither weights nor their gradients are touched. Raises
+    ValueError for no batches. Source: Martens 2020, arXiv:1412.1193, section 5.
+    """
+    found: dict[str, Hessian] = {}
+    written: list[tuple[str, Tensor]] = []
+
+    def watch(name: str, y: Tensor) -> None:
+        # With frozen weights the first layers' outputs depend on nothing that has a gradient.
+        written.append((name, y if y.requires_grad else y.requires_grad_()))
+
+    hooks = [m.register_forward_hook(lambda _m, _a, y, name=n: watch(name, y)) for m, n in _untied(model).items()]
+    draw: torch.Generator | None = None
+    try:
+        for batch in batches:
+            written.clear()
+            with torch.enable_grad():
+                predicted = logits(model(**batch)).flatten(0, -2).float()  # (tokens, classes)
+                draw = draw or torch.Generator(predicted.device).manual_seed(seed)
+                drawn = torch.multinomial(predicted.detach().softmax(-1), 1, generator=draw)[:, 0]
+                loss = F.cross_entropy(predicted, drawn, reduction="sum")
+            gradients = torch.autograd.grad(loss, [y for _, y in written], allow_unused=True)
+            for (name, _), gradient in zip(written, gradients, strict=True):
+                if gradient is not None:
+                    found[name] = accumulate(found.get(name), gradient)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if draw is None:
+        msg = "no batches to calibrate with"
+        raise ValueError(msg)
+    return found
+
+
 def gptq_model(
     model: nn.Module,
     batches: Iterable[Mapping[str, Tensor]],
     bits: int = 4,
     group: int = 32,
     act_order: bool = False,  # noqa: FBT001, FBT002
+    logits: Callable[[Any], Tensor] | None = None,
 ) -> dict[str, tuple[Tensor, QParams]]:
     """Quantize the linear layers of a model, in place, in the order in which they run; return codes and maps by name.
 
     Each layer is rounded for the inputs that the layers before it, quantized already, give on ``batches``
     (``model(**batch)``), and aimed at what the float model computes there (``retarget``). Layers that get the same
     tensor share a Hessian. The weights become what their codes stand for. A layer that never runs and a weight shared
-    with an embedding stay. Costs two partial runs of the model for each different input and batch. Raises ValueError
-    for no batches and for a model without linear layers.
+    with an embedding stay. Costs two partial runs of the model for each different input and batch. Where ``logits``
+    takes a model's predictions from what it returns, layers are rounded by ``gptq_both`` with the ``output_hessians``
+    of the float model, whatever ``act_order`` says. Raises ValueError for no batches and for a model without linear
+    layers.
     """
     given = list(batches)
     if not given:
@@ -106,14 +221,21 @@ def gptq_model(
     training = [module for module in model.modules() if module.training]
     model.eval()
     try:
-        return _layer_by_layer(model, given, bits, group, act_order=act_order)
+        outputs = {} if logits is None else output_hessians(model, given, logits)
+        return _layer_by_layer(model, given, bits, group, outputs, act_order=act_order)
     finally:
         for module in training:
             module.training = True
 
 
 def _layer_by_layer(
-    model: nn.Module, given: list[Mapping[str, Tensor]], bits: int, group: int, *, act_order: bool
+    model: nn.Module,
+    given: list[Mapping[str, Tensor]],
+    bits: int,
+    group: int,
+    outputs: Mapping[str, Hessian],
+    *,
+    act_order: bool,
 ) -> dict[str, tuple[Tensor, QParams]]:
     original = copy.deepcopy(model)
     done: dict[str, tuple[Tensor, QParams]] = {}
@@ -130,17 +252,22 @@ def _layer_by_layer(
             linear = model.get_submodule(name)
             assert isinstance(linear, nn.Linear)  # for mypy
             aim = retarget(linear.weight.data, hessian, drift)
-            codes, qparams = (gptq_act_order if act_order else gptq)(aim, hessian, bits, group)
+            if name in outputs:
+                codes, qparams = gptq_both(aim, hessian, outputs[name], bits, group)
+            else:
+                codes, qparams = (gptq_act_order if act_order else gptq)(aim, hessian, bits, group)
             linear.weight.data = dequantize(codes, qparams).to(linear.weight.dtype)
             done[name] = codes, qparams
     return done
 
 
 def _round(
-    weight: Tensor, hessian: Hessian, bits: int, group: int, damping: float, *, act_order: bool
+    weight: Tensor, hessian: Hessian, bits: int, group: int, damping: float, *, act_order: bool, search: bool = False
 ) -> tuple[Tensor, QParams]:
     """Round column by column; with ``act_order`` from the largest input to the smallest, with maps chosen before."""
     whole = choose_qparams(weight, bits, False, group)  # noqa: FBT003 - checks the weight, bits and group too
+    if search:
+        whole = search_qparams(weight, hessian, bits, group)
     h = _damped(weight, hessian, damping)
     # Transposed: what belongs to a column lies together, and each step touches whole rows of memory.
     w = weight.detach().to(h).T.contiguous()  # (cols, rows)
@@ -150,8 +277,7 @@ def _round(
         order = torch.argsort(h.diagonal(), descending=True, stable=True)
         w, h = w[order], h[order][:, order]
     # Row i of this factor, over its diagonal, is how the columns after i move for an error of 1 in column i.
-    inverse = torch.cholesky_inverse(_cholesky(h, damping))
-    moves = _cholesky(inverse, damping, upper=True)  # (cols, cols)
+    moves = _factor(h, damping)  # (cols, cols)
     scale = whole.scale.bfloat16().to(h).T.contiguous()  # (groups, rows)
     zero_point = whole.zero_point.to(h).T.contiguous()
     codes = torch.empty(w.shape, dtype=torch.int8, device=h.device)
@@ -190,10 +316,7 @@ def _damped(weight: Tensor, hessian: Hessian, damping: float) -> Tensor:
     if not damping >= 0:
         msg = f"damping is {damping}, must not be negative"
         raise ValueError(msg)
-    cols = weight.shape[-1]
-    if hessian.matrix.shape != (cols, cols):
-        msg = f"the Hessian has shape {tuple(hessian.matrix.shape)}, must be {(cols, cols)}"
-        raise ValueError(msg)
+    _refuse_misfit(weight, hessian)
     # MPS has no float64, and float32 loses half its digits in the inverse.
     home = "cpu" if weight.device.type == "mps" else weight.device
     h = hessian.matrix.to(home).double()
@@ -205,6 +328,18 @@ def _damped(weight: Tensor, hessian: Hessian, damping: float) -> Tensor:
     return h
 
 
+def _refuse_misfit(weight: Tensor, hessian: Hessian) -> None:
+    cols = weight.shape[-1]
+    if hessian.matrix.shape != (cols, cols):
+        msg = f"the Hessian has shape {tuple(hessian.matrix.shape)}, must be {(cols, cols)}"
+        raise ValueError(msg)
+
+
+def _factor(h: Tensor, damping: float) -> Tensor:
+    """Return the upper Cholesky factor of the inverse."""
+    return _cholesky(torch.cholesky_inverse(_cholesky(h, damping)), damping, upper=True)
+
+
 def _cholesky(matrix: Tensor, damping: float, *, upper: bool = False) -> Tensor:
     factor: Tensor
     factor, failed = torch.linalg.cholesky_ex(matrix, upper=upper)
@@ -214,14 +349,19 @@ def _cholesky(matrix: Tensor, damping: float, *, upper: bool = False) -> Tensor:
     return factor
 
 
+def _untied(model: nn.Module) -> dict[nn.Module, str]:
+    """Return the linear layers, and their names, whose weight is not also an embedding's."""
+    tied = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    return {m: n for n, m in model.named_modules() if isinstance(m, nn.Linear) and id(m.weight) not in tied}
+
+
 class _Stop(Exception):  # noqa: N818 - not an error: what is wanted has been seen
     """Ends a run of the model."""
 
 
 def _stages(model: nn.Module, batch: Mapping[str, Tensor]) -> list[tuple[list[str], int]]:
     """Return the linear layers in the order in which they run, those with the same input together, and their calls."""
-    tied = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
-    named = {m: n for n, m in model.named_modules() if isinstance(m, nn.Linear) and id(m.weight) not in tied}
+    named = _untied(model)
     calls: list[tuple[str, Tensor]] = []  # holding the tensors keeps their identities apart
     hooks = [m.register_forward_pre_hook(lambda m, args: calls.append((named[m], args[0]))) for m in named]
     try:

@@ -1,6 +1,7 @@
 """Your turn: replace each ``raise NotImplementedError``."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -62,13 +63,65 @@ def gptq_model(
     bits: int = 4,
     group: int = 32,
     act_order: bool = False,  # noqa: FBT001, FBT002
+    logits: Callable[[Any], Tensor] | None = None,
 ) -> dict[str, tuple[Tensor, QParams]]:
     """Quantize the linear layers of a model, in place, in the order in which they run; return codes and maps by name.
 
     Each layer is rounded for the inputs that the layers before it, quantized already, give on ``batches``
     (``model(**batch)``), and aimed at what the float model computes there (``retarget``). Layers that get the same
     tensor share a Hessian. The weights become what their codes stand for. A layer that never runs and a weight shared
-    with an embedding stay. Costs two partial runs of the model for each different input and batch. Raises ValueError
-    for no batches and for a model without linear layers.
+    with an embedding stay. Costs two partial runs of the model for each different input and batch. Where ``logits``
+    takes a model's predictions from what it returns, layers are rounded by ``gptq_both`` with the ``output_hessians``
+    of the float model, whatever ``act_order`` says. Raises ValueError for no batches and for a model without linear
+    layers.
     """
     raise NotImplementedError("TODO 5 (stretch, about 40 lines): layer after layer, on what quantized layers give")
+
+
+def search_qparams(weight: Tensor, hessian: Hessian, bits: int = 4, group: int = 32) -> QParams:
+    """Choose each group's map among narrower ones than its range needs, so that the output changes least.
+
+    Candidates are the asymmetric map of ``choose_qparams`` and it with the scale times each of ``SHRINK``, rounded to
+    bfloat16; what lies outside is clipped. Kept is the one whose sum over the group's columns of ``H_jj * error**2`` is
+    least, the widest of equal ones. Arguments and errors are those of ``gptq``. Source: Frantar et al.'s code of GPTQ,
+    ``Quantizer(mse=True)``; the weights of the squares are the diagonal of Lin et al. 2023, arXiv:2306.00978, eq. 4.
+    """
+    raise NotImplementedError("TODO 6 (stretch, about 10 lines): which range costs the output least")
+
+
+def gptq_both(
+    weight: Tensor,
+    hessian: Hessian,
+    outputs: Hessian,
+    bits: int = 4,
+    group: int = 32,
+    damping: float = 0.01,
+    at_once: int = 16,
+) -> tuple[Tensor, QParams]:
+    """Round so that the loss changes little, where ``outputs`` tells how it depends on the layer's outputs together.
+
+    ``outputs`` is the Hessian, (rows, rows), of the loss's gradients at the outputs. With it the error of a row can be
+    made up for by other rows, as that of a column by other columns: the loss changes by the trace of ``G E H E^T``, E
+    the error of the weight. Rows go from the largest diagonal of G to the smallest (equal ones from the top),
+    ``at_once`` of them together: those are rounded as ``gptq_act_order`` does, but with maps of ``search_qparams``, and
+    all later rows move to where the rest is least. G is damped as H is. Arguments, results and errors are otherwise
+    those of ``gptq``. Source: Tseng et al. 2025, arXiv:2505.22988 (YAQA), section 3.
+    """
+    raise NotImplementedError("TODO 7 (stretch, about 15 lines): some rows at a time, the later ones move")
+
+
+def output_hessians(
+    model: nn.Module,
+    batches: Iterable[Mapping[str, Tensor]],
+    logits: Callable[[Any], Tensor],
+    seed: int = 0,
+) -> dict[str, Hessian]:
+    """Return for each linear layer, by name, the Hessian (out, out) of the gradients at its outputs.
+
+    The loss is the summed cross entropy of one answer for each row of ``logits(model(**batch))``, (..., classes), drawn
+    from the model's own prediction: the mean outer product of its gradients is then the Hessian of the KL divergence
+    (the Fisher information), which the true answers give only where the model is right. Layers that no gradient reaches
+    and those whose weight is an embedding's are left out. Neither weights nor their gradients are touched. Raises
+    ValueError for no batches. Source: Martens 2020, arXiv:1412.1193, section 5.
+    """
+    raise NotImplementedError("TODO 8 (stretch, about 20 lines): gradients of an answer drawn by the model")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from quant.affine import QParams
 from quant.affine.solution import choose_qparams, dequantize, quantize
-from quant.hessian import Hessian
+from quant.hessian import SHRINK, Hessian
 
 OURS = pytest.mark.only("starter", "solution")
 SHAPES = [(7, 140, 32), (5, 150, 144), (4, 37, 10), (3, 5, 8), (1, 1, 4), (6, 40, 1)]  # rows, cols, group
@@ -429,10 +429,192 @@ def test_a_model_that_cannot_be_rounded_is_refused(impl: ModuleType, device: str
         impl.gptq_model(model, batches, 1)
 
 
+def searched(weight: Tensor, diagonal: Tensor, bits: int, group: int) -> list[tuple[Tensor, Tensor]]:
+    """Return scale and zero point of each group by trying every candidate on every row alone."""
+    found = []
+    for start in range(0, weight.shape[1], group):
+        part = weight[:, start : start + group]
+        whole = choose_qparams(part, bits, False, group)
+        scale = torch.empty(len(part))
+        for row in range(len(part)):
+            costs = []
+            for shrink in (1.0, *SHRINK):
+                s = (whole.scale[row, 0] * shrink).bfloat16().double()
+                z = whole.zero_point[row, 0]
+                code = (torch.round(part[row].double() / s) + z).clamp(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+                error = part[row].double() - s * (code - z)
+                costs.append((float((error.square() * diagonal[start : start + group].double()).sum()), float(s)))
+            scale[row] = min(costs, key=lambda cost: cost[0])[1]
+        found.append((scale, whole.zero_point[:, 0]))
+    return found
+
+
+@pytest.mark.stretch
+@pytest.mark.parametrize(("rows", "cols", "group"), [(5, 40, 16), (3, 21, 8), (2, 3, 8), (1, 1, 4)])
+@pytest.mark.parametrize("bits", [2, 3, 4])
+def test_the_range_that_costs_least_is_kept(
+    impl: ModuleType, device: str, rows: int, cols: int, group: int, bits: int
+) -> None:
+    weight, hessian = case(rows, cols)
+    found = impl.search_qparams(weight.to(device), on(device, hessian), bits, group)
+    wanted = searched(weight, hessian.matrix.diagonal(), bits, group)
+    scale, zero_point = (torch.stack(parts, 1) for parts in zip(*wanted, strict=True))
+    assert torch.equal(found.zero_point.cpu(), zero_point), "the zero points are not those of the whole range"
+    off = (found.scale.cpu() != scale).nonzero().tolist()
+    assert not off, f"row and group {off[0]} is the first of {len(off)} whose scale is not the one that costs least"
+
+
+@pytest.mark.stretch
+def test_inputs_that_are_large_decide_the_range(impl: ModuleType, device: str) -> None:
+    weight = torch.cat([torch.tensor([[4.0]]), torch.linspace(0, 1, 31)[None]], 1)
+    hessian = Hessian(torch.diag(torch.tensor([1e-6, *[1.0] * 31])), 10)
+    narrow = impl.search_qparams(weight.to(device), on(device, hessian), 4, 32)
+    whole = choose_qparams(weight, 4, False, 32).scale.bfloat16().float()
+    assert float(narrow.scale) < 0.7 * float(whole), "the outlier meets inputs near zero, yet decides the step"
+    dead = impl.search_qparams(weight.to(device), on(device, Hessian(torch.zeros(32, 32), 10)), 4, 32)
+    assert torch.equal(dead.scale.cpu(), whole), "all cost the same without inputs: the widest stays"
+
+
+def eliminated(weight: Tensor, hessian: Hessian, outputs: Hessian, bits: int, group: int, at_once: int) -> Tensor:
+    """Round weight by weight as the definition has it: the Hessian of all weights is the Kronecker product of two."""
+    h, g = damped(hessian, 0.01), damped(outputs, 0.01)
+    rows, cols = weight.shape
+    whole = torch.kron(g, h)
+    columns = h.diagonal().argsort(descending=True, stable=True).tolist()
+    turns = g.diagonal().argsort(descending=True, stable=True).tolist()
+    w, done = weight.double().flatten(), torch.empty(rows * cols).double()
+    for at in range(0, rows, at_once):
+        block, after = turns[at : at + at_once], turns[at + at_once :]
+        moved = w.clone()
+        for row in block:
+            part = moved.view(rows, cols)[row : row + 1].float()
+            maps = searched(part, hessian.matrix.diagonal(), bits, group)
+            for turn, column in enumerate(columns):
+                scale, zero_point = (float(value) for value in maps[column // group])
+                here = row * cols + column
+                code = (torch.round(moved[here] / scale) + zero_point).clamp(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+                done[here] = scale * (code - zero_point)
+                left = [row * cols + each for each in columns[turn:]]  # of the block only this row moves
+                inverse = torch.linalg.inv(whole[left][:, left])
+                moved[left] -= (moved[here] - done[here]) / inverse[0, 0] * inverse[0]
+        fixed = [row * cols + column for row in block for column in range(cols)]
+        free = [row * cols + column for row in after for column in range(cols)]
+        if free:  # where the quadratic form is least for what is fixed now
+            w[free] -= torch.linalg.solve(whole[free][:, free], whole[free][:, fixed] @ (done[fixed] - w[fixed]))
+    return done.view(rows, cols)
+
+
+@pytest.mark.stretch
+@pytest.mark.parametrize(
+    ("rows", "cols", "group", "at_once"), [(5, 9, 4, 1), (7, 6, 6, 3), (4, 10, 3, 16), (1, 1, 4, 1)]
+)
+def test_rows_move_those_that_are_left(
+    impl: ModuleType, device: str, rows: int, cols: int, group: int, at_once: int
+) -> None:
+    weight, hessian = case(rows, cols)
+    outputs = hessian_of(inputs(4 * rows + 8, rows, seed=5))
+    found = rounded(
+        lambda w, h: impl.gptq_both(w, h, on(device, outputs), 3, group, at_once=at_once), device, weight, hessian
+    )
+    wanted = eliminated(weight, hessian, outputs, 3, group, at_once)
+    wrong = (~torch.isclose(found.double(), wanted, rtol=1e-5, atol=1e-6)).any(1).nonzero().flatten().tolist()
+    assert not wrong, f"{rows} x {cols}, {at_once} rows at once: rows {wrong} are not as the definition rounds them"
+
+
+@pytest.mark.stretch
+def test_the_loss_changes_less_when_rows_make_up_for_each_other(impl: ModuleType, device: str) -> None:
+    weight, hessian = case(48, 96)
+    outputs = hessian_of(inputs(300, 48, seed=5))
+
+    def loss(found: Tensor) -> float:
+        change = found.double() - weight.double()
+        return float(((outputs.matrix.double() @ change) * (change @ hessian.matrix.double())).sum())
+
+    alone = loss(rounded(impl.gptq_act_order, device, weight, hessian, 4, 32))
+    both = loss(rounded(lambda w, h: impl.gptq_both(w, h, on(device, outputs)), device, weight, hessian))
+    assert both < 0.7 * alone, f"the loss grows by {both:.3g}, by {alone:.3g} when only columns make up for each other"
+
+
+@pytest.mark.stretch
+@OURS
+def test_what_rows_cannot_do_is_refused(impl: ModuleType, device: str) -> None:
+    weight, hessian = case(3, 4)
+    with pytest.raises(ValueError, match=r"Hessian has shape \(4, 4\), must be \(3, 3\)"):
+        impl.gptq_both(weight.to(device), on(device, hessian), on(device, hessian))
+    with pytest.raises(ValueError, match="at_once is 0"):
+        impl.gptq_both(weight.to(device), on(device, hessian), Hessian(torch.eye(3, device=device), 9), at_once=0)
+    for call in (impl.gptq_both, lambda w, h, _g, bits: impl.search_qparams(w, h, bits)):
+        with pytest.raises(ValueError, match="bits is 9"):
+            call(weight.to(device), on(device, hessian), Hessian(torch.eye(3, device=device), 9), 9)
+    with pytest.raises(ValueError, match=r"Hessian has shape \(3, 3\), must be \(4, 4\)"):
+        impl.search_qparams(weight.to(device), Hessian(torch.eye(3, device=device), 9))
+
+
+@pytest.mark.stretch
+def test_gradients_of_drawn_answers_have_the_hessian_of_the_divergence(impl: ModuleType, device: str) -> None:
+    """At the logits it is diag(p) - p p^T, known without a draw; 20 000 draws come within 5 standard errors."""
+    count = 20_000
+    torch.manual_seed(1)
+    layer = nn.Linear(4, 6).to(device)
+    model = nn.Sequential(layer).requires_grad_(requires_grad=False)
+    parts = [{"input": torch.zeros(2, count // 8, 4, device=device)} for _ in range(4)]
+    found = impl.output_hessians(model, parts, lambda output: output, seed=3)
+    assert list(found) == ["0"]
+    assert found["0"].count == count, f"{count} tokens, {found['0'].count} counted"
+    p = layer.bias.double().softmax(0).cpu()
+    wanted = 2 * (p.diag() - p.outer(p))  # twice the mean, as every Hessian here
+    g = torch.eye(6).double() - p  # the gradients that the 6 answers give, up to their sign
+    products = 2 * g[:, :, None] * g[:, None, :]
+    spread = ((p[:, None, None] * products.square()).sum(0) - wanted.square()).clamp(min=0).sqrt() / count**0.5
+    one, two = (impl.output_hessians(model, parts[:1] * n, lambda output: output, seed=3)["0"].matrix for n in (1, 2))
+    assert not torch.allclose(one, two), "two batches were given the same draws"
+    far = ((found["0"].matrix.cpu().double() - wanted).abs() / (spread + 1e-6)).max()
+    assert far < 5, f"an entry is {far:.1f} standard errors off diag(p) - p p^T"
+
+
+@pytest.mark.stretch
+def test_gradients_reach_every_layer_that_matters(impl: ModuleType, device: str) -> None:
+    model, batches = small(device)
+    before = copy.deepcopy(model.state_dict())
+    found = impl.output_hessians(model, batches, lambda output: output[..., :16])
+    assert list(found) == NAMES, f"layers that the loss depends on, without the tied head: {list(found)}"
+    tokens = 3 * 8 * 16
+    counted = {name: hessian.count for name, hessian in found.items()}
+    assert counted == {**dict.fromkeys(NAMES, tokens), "twice": 2 * tokens}, f"{counted}: ``twice`` runs twice"
+    assert all(torch.equal(values, before[name]) for name, values in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters()), "gradients are left on the weights"
+    left = [name for name, module in model.named_modules() if module._forward_hooks]  # noqa: SLF001
+    assert not left, f"the hooks of {left} are still there"
+    with pytest.raises(ValueError, match="no batches"):
+        impl.output_hessians(model, [], lambda output: output)
+
+
+@pytest.mark.stretch
+def test_a_model_is_rounded_for_its_predictions(impl: ModuleType, device: str) -> None:
+    """The layers that read the embedding see no drift, so that what they become can be repeated by hand."""
+    model, batches = small(device)
+    original = copy.deepcopy(model)
+    outputs = impl.output_hessians(model, batches, lambda output: output)
+    found = impl.gptq_model(model, batches, 3, 8, logits=lambda output: output)
+    assert list(found) == NAMES
+    with torch.no_grad():
+        hessian = hessian_of(
+            torch.cat([original.get_submodule("embed")(batch["ids"]).cpu() for batch in batches]).flatten(0, 1)
+        )
+    for name in ("q", "k", "v"):
+        weight = original.get_parameter(f"{name}.weight").detach()
+        wanted = dequantize(*impl.gptq_both(weight, on(device, hessian), outputs[name], 3, 8))
+        off = (~torch.isclose(dequantize(*found[name]), wanted, rtol=1e-3, atol=1e-3)).float().mean()
+        assert off < 0.05, f"{off:.0%} of the weights of {name} are not as gptq_both rounds them"
+
+
 @pytest.mark.stretch
 @pytest.mark.slow
+@pytest.mark.parametrize("gradients", [False, True])
 @pytest.mark.parametrize(("bits", "act_order"), [(4, False), (3, True)])
-def test_tinylm_stays_nearer_to_float32(impl: ModuleType, device: str, bits: int, act_order: bool) -> None:
+def test_tinylm_stays_nearer_to_float32(
+    impl: ModuleType, device: str, bits: int, act_order: bool, gradients: bool
+) -> None:
     from models import corpus, load  # noqa: PLC0415
     from models.train import encode  # noqa: PLC0415
 
@@ -441,7 +623,8 @@ def test_tinylm_stays_nearer_to_float32(impl: ModuleType, device: str, bits: int
     calibration, judged = (text[: len(text) // 512 * 512].view(-1, 512).to(device) for text in texts)
     some = calibration[torch.linspace(0, len(calibration) - 1, 16).long()]
     plain, ours = (copy.deepcopy(loaded.model) for _ in range(2))
-    for name in impl.gptq_model(ours, [{"input_ids": part} for part in some.split(4)], bits, 32, act_order):
+    logits = (lambda output: output.logits) if gradients else None
+    for name in impl.gptq_model(ours, [{"input_ids": part} for part in some.split(4)], bits, 32, act_order, logits):
         weight = plain.get_parameter(f"{name}.weight")
         weight.data = nearest(weight.data, bits, 32)
     sums = [0.0, 0.0]
@@ -451,4 +634,7 @@ def test_tinylm_stays_nearer_to_float32(impl: ModuleType, device: str, bits: int
             for at, each in enumerate((ours, plain)):
                 found = each(input_ids=ids).logits.log_softmax(-1)
                 sums[at] += float(nn.functional.kl_div(found, wanted, log_target=True, reduction="sum"))
-    assert sums[0] < 0.65 * sums[1], f"{bits} bits: the divergence is {sums[0] / sums[1]:.2f} of plain rounding's"
+    left = sums[0] / sums[1]
+    print(f"{bits} bits, gradients {gradients}: {left:.3f} of plain rounding's divergence")  # noqa: T201 - with -s
+    most = 0.5 if gradients else 0.6
+    assert left < most, f"{bits} bits: the divergence is {left:.3f} of plain rounding's, wanted under {most}"
