@@ -6,8 +6,7 @@ from statistics import NormalDist
 
 from stats.sample_size import Alternative, Kind, Test
 
-NORMAL = NormalDist()
-CUTS = 200  # of Simpson's rule
+NORMAL, CUTS = NormalDist(), 200  # cuts of Simpson's rule
 
 
 def tail(x: float, df: float, shift: float) -> float:
@@ -79,6 +78,7 @@ def solve_power(
     ratio: float = 1.0,
     base: float = 0.5,
     df: float = 1.0,
+    margin: float | None = None,
 ) -> float:
     """Return the one that is None, by bisection."""
 

@@ -58,6 +58,7 @@ def solve_power(
     ratio: float = 1.0,
     base: float = 0.5,
     df: float = 1.0,
+    margin: float | None = None,
 ) -> float:
     """Return the one that is None; shares are not solved for."""
     given: dict[str, Any] = {"effect_size": effect, "power": power, "alpha": alpha}
