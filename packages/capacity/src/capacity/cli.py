@@ -4,7 +4,7 @@ import csv
 import json
 import sys
 from dataclasses import asdict
-from math import isfinite
+from math import inf, isfinite
 from pathlib import Path
 from typing import Annotated
 
@@ -59,6 +59,12 @@ def serve(
     mine: MineOption = "",
 ) -> None:
     """Say how many replicas a load needs, what binds, and how latency grows with load."""
+    if not 0 <= price < inf:
+        msg = f"price must be a number, not negative, not {price}"
+        raise ValueError(msg)
+    if out and not out.absolute().parent.is_dir():
+        msg = f"no folder {out.parent} for the picture"
+        raise ValueError(msg)
     parts = _parts(mine)
     card, plan, model = named_gpu(gpu), Precision.named(precision), zoo.load(config)
     given = _calibrated(parts, measured, prompt, (model, card, plan, gpus)) if measured else TYPICAL

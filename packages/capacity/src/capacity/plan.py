@@ -1,7 +1,7 @@
 """From a model, a GPU and a load to replicas, latencies and money."""
 
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, isfinite
 from types import ModuleType
 
 import numpy as np
@@ -91,7 +91,8 @@ class Answer:
 
 def answer(asked: Question, efficiency: Efficiency = TYPICAL, parts: Parts = Parts()) -> Answer:
     """Answer a question with both sets of constants. Raises ValueError for rates and limits not above 0."""
-    if not asked.rate > 0 or not asked.slo > 0 or asked.itl < 0:
+    limits = (asked.rate, asked.slo, asked.itl)
+    if not all(isfinite(limit) for limit in limits) or asked.rate <= 0 or asked.slo <= 0 or asked.itl < 0:
         msg = f"rate and slo must be above 0 and itl not negative, not {asked.rate}, {asked.slo} and {asked.itl}"
         raise ValueError(msg)
     fits: Fit = parts.concurrency.fit(
