@@ -381,7 +381,7 @@ def wrong_after(session: str, after: list[str]) -> str:
     if kind == "run":
         return wrong_with_tool(package, after)
     if kind == "reset":
-        return "" if all(name in exercises() for name in after) else f"no such exercise: {after}"
+        return "" if len(after) == 1 and after[0] in exercises() else f"reset takes one exercise, not {after}"
     if kind == "docs":
         return "" if after == ["serve"] else f"docs takes serve, not {after}"
     options = {"--fix"} if kind == "lint" else pytest_options()
@@ -426,6 +426,7 @@ def test_commands_exist(page: Path) -> None:
         "nox -s run-quant -- reprot",
         "nox -s run-quant -- report --modle tinylm",
         "nox -s reset -- affine",
+        "nox -s reset -- quant.affine quant.int8",
         "python -m capacity sevre",
         "python -m stats test tsett 5.2,1.1,30 4.8,1.0,40",
         "python -m stats test ttest 5.2,1.1,30 4.8,1.0,40 --aplha 0.1",
