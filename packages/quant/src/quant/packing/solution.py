@@ -71,7 +71,7 @@ def pack_dense(codes: Tensor, bits: int) -> Tensor:
     _refuse_codes(codes, bits)
     cols = codes.shape[1]
     # Eight codes, a word of 64 bits as they lie in memory, fill ``bits`` bytes exactly.
-    words = F.pad(codes, (0, -cols % 8)).view(torch.int64) & _fields(bits, 8)  # (rows, blocks)
+    words = F.pad(codes, (0, -cols % 8)).contiguous().view(torch.int64) & _fields(bits, 8)  # (rows, blocks)
     for lane in (8, 16, 32):  # of two lanes the upper one's codes move down to the lower one's
         held = lane * bits // 8
         upper = (words >> (lane - held)).bitwise_and_(_fields(held, 2 * lane, held))
@@ -85,7 +85,7 @@ def unpack_dense(packed: Tensor, bits: int, cols: int) -> Tensor:
     _refuse_width(bits, tuple(range(2, 9)))
     _refuse_packed(packed, bits, cols)
     words = F.pad(F.pad(packed, (0, -packed.shape[1] % bits)).unflatten(1, (-1, bits)), (0, 8 - bits))
-    words = words.flatten(1).view(torch.int64)  # (rows, blocks)
+    words = words.flatten(1).contiguous().view(torch.int64)  # (rows, blocks)
     for lane in (32, 16, 8):
         held = lane * bits // 8
         upper = (words << (lane - held)).bitwise_and_(_fields(held, 2 * lane, lane))

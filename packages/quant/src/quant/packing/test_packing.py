@@ -162,6 +162,17 @@ def test_any_width_comes_back_without_a_gap(impl: ModuleType, device: str, bits:
 
 
 @pytest.mark.stretch
+@pytest.mark.parametrize("bits", [3, 8])
+def test_views_are_packed_without_a_gap_like_their_copies(impl: ModuleType, device: str, bits: int) -> None:
+    codes = codes_of(16, 8, bits).to(device)
+    for name, view in (("a transpose", codes.t()), ("every other row", codes[::2])):
+        packed = impl.pack_dense(view, bits)
+        assert torch.equal(packed, impl.pack_dense(view.contiguous(), bits)), f"{name} is packed unlike its copy"
+        turned = packed.t().contiguous().t()  # the same bytes, not contiguous
+        assert_same(impl.unpack_dense(turned, bits, view.shape[1]), view, bits)
+
+
+@pytest.mark.stretch
 def test_codes_straddle_bytes(impl: ModuleType, device: str) -> None:
     packed = impl.pack_dense(torch.tensor([[1, 2, -1]], dtype=torch.int8, device=device), 3)
     assert packed.tolist() == [[0b11_010_001, 0b1]], f"1 2 -1 at 3 bits is 0b11010001 0b1, got {packed.tolist()}"
