@@ -12,7 +12,16 @@ from quant.affine.solution import (
 from quant.allocation import Allocation, Candidate, Format
 from quant.allocation.solution import allocate_bits, prune, prune_2_4, sensitivity
 from quant.hessian import Hessian
-from quant.hessian.solution import accumulate, gptq, gptq_act_order, gptq_model, retarget
+from quant.hessian.solution import (
+    accumulate,
+    gptq,
+    gptq_act_order,
+    gptq_both,
+    gptq_model,
+    output_hessians,
+    retarget,
+    search_qparams,
+)
 from quant.int4.solution import Int4Linear
 from quant.int8 import Policy
 from quant.int8.solution import Int8Linear, StaticInt8Linear, calibrate, quantize_model
@@ -54,8 +63,10 @@ __all__ = [
     "fold",
     "gptq",
     "gptq_act_order",
+    "gptq_both",
     "gptq_model",
     "mse_range",
+    "output_hessians",
     "pack",
     "pack_dense",
     "percentile_range",
@@ -66,6 +77,7 @@ __all__ = [
     "quantize_mxfp4",
     "retarget",
     "round_e4m3",
+    "search_qparams",
     "sensitivity",
     "smooth",
     "smoothing_factors",

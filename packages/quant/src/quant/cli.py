@@ -24,7 +24,7 @@ console, stderr = Console(width=WIDTH), Console(stderr=True)
 ModelOption = Annotated[str, typer.Option(help="tinylm, minilm, a folder, or an id of the Hugging Face hub")]
 MineOption = Annotated[str, typer.Option(help="run your starters where they are solved; or the name of one exercise")]
 ALL = "int8-dynamic,int8-static,int8-dynamic+emb8,int4-g32,rtn3-g32"
-LANGUAGE = {"kl": "KL, nats", "top1": "top-1 kept", "accuracy": "accuracy", "perplexity": "perplexity"}
+LANGUAGE = {"kl": "KL", "top1": "top-1", "accuracy": "accuracy", "perplexity": "perplexity"}
 ENCODER = {"cosine_min": "min cosine", "top10": "top-10 kept"}
 
 
@@ -32,7 +32,7 @@ ENCODER = {"cosine_min": "min cosine", "top10": "top-10 kept"}
 def demonstrate(context: typer.Context, mine: MineOption = "") -> None:
     """Post-training quantization. Without a command: report on both embedded models."""
     if context.invoked_subcommand is None:
-        for model, more in (("minilm", ""), ("tinylm", ",gptq4-g32,gptq3-g32")):
+        for model, more in (("minilm", ""), ("tinylm", ",gptq4-g32")):
             report(model, scheme=ALL + more, mine=mine, out=Path("quant-report") / model)
 
 
