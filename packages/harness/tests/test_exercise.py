@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness import runs
-from harness.exercise import bare_mine, choose, exercise_of, exercises_below
+from harness.exercise import choose, exercise_of, exercises_below
 
 STARTER = '''
 def double(x):
@@ -65,20 +65,6 @@ class TestChoose:
     def test_unknown_exercise(self, toy: Path) -> None:
         with pytest.raises(ValueError, match="no such exercise, only sums"):
             choose(name_of(toy), "products")
-
-
-@pytest.mark.parametrize(
-    ("given", "wanted"),
-    [
-        ([], []),
-        (["--mine"], ["--mine", "all"]),
-        (["report", "--mine"], ["report", "--mine", "all"]),
-        (["--mine", "--json"], ["--mine", "all", "--json"]),
-        (["--mine", "affine", "--json"], ["--mine", "affine", "--json"]),
-    ],
-)
-def test_a_bare_mine_means_all(given: list[str], wanted: list[str]) -> None:
-    assert bare_mine(given) == wanted
 
 
 def test_exercises_are_found_by_listing(toy: Path) -> None:

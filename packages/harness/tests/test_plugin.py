@@ -328,6 +328,16 @@ class TestCheck:
         result.stdout.fnmatch_lines_random(["*mutant survives: 'squares'*", "*mutant survives: 'forgets the sign'*"])
         assert result.ret == 1
 
+    def test_tests_that_name_what_a_mutant_changes_come_first(self, pytester: pytest.Pytester, toy: Path) -> None:
+        solved = SOLVED.replace("return x + x + x", "return _more(x)") + "\n\ndef _more(x):\n    return x + x + x\n"
+        (toy / "solution.py").write_text(solved)
+        helper = "def check(impl, x): assert impl.triple(x) == 3 * x\ndef test_triple(impl): check(impl, 2)\n"
+        many = "".join(f"def test_double_{n}(impl): assert impl.double({n}) == {2 * n}\n" for n in range(3, 23))
+        (toy / "test_sums.py").write_text(many + helper)
+        mutant = MUTANTS.rstrip().rpartition("[[mutant]]")[2]  # the one in the helper that triple calls
+        (toy / "mutants.toml").write_text("[[mutant]]" + mutant)
+        run(pytester, "--check").stdout.fnmatch_lines(["*20 skipped*21 todo*1 rejected*"])
+
     def test_find_that_fits_twice(self, pytester: pytest.Pytester, toy: Path) -> None:
         (toy / "mutants.toml").write_text(MUTANTS.replace('"x + x + x"', '"return"'))
         result = run(pytester, "--check")

@@ -182,7 +182,7 @@ def test_a_folder_that_cannot_be_written_to_is_refused_before_any_work(
     monkeypatch.setattr("quant.cli.load", lambda *_args, **_options: pytest.fail("the model was loaded"))
     (tmp_path / "closed").mkdir()
     options = ["closed/x"] if command == "save" else ["--out", "closed"]
-    assert run(monkeypatch, tmp_path, command, *options) == 1
+    assert run(monkeypatch, tmp_path, command, *options) == 2
     assert re.search(r"^error: cannot write closed/\S+: closed is read-only$", capsys.readouterr().err, re.MULTILINE)
     assert not list((tmp_path / "closed").iterdir())
 
@@ -427,7 +427,7 @@ def test_a_model_without_linear_layers(
     config = GPT2Config(vocab_size=2048, n_embd=8, n_layer=1, n_head=1, n_positions=64)
     GPT2Model(config).save_pretrained(tmp_path / "model")  # its layers are Conv1D
     tiny.tokenizer.save_pretrained(tmp_path / "model")
-    assert run(monkeypatch, tmp_path, "report", "--model", "model", "--schemes", scheme, "--out", "out") == 1
+    assert run(monkeypatch, tmp_path, "report", "--model", "model", "--schemes", scheme, "--out", "out") == 2
     assert re.search(r"^error: .*no linear layer", capsys.readouterr().err, re.MULTILINE)
     assert not list((tmp_path / "out").iterdir())
 

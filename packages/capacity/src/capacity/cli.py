@@ -18,7 +18,8 @@ from capacity.plan import Answer, Parts, Question, Speed, answer, curve
 from capacity.rooflines import TYPICAL, Efficiency
 from capacity.sweeps import MOST_READ, Published, Replay, Verdict, audit, replayed
 from capacity.weights import Precision
-from harness.exercise import bare_mine, choose
+from harness import tool
+from harness.exercise import choose
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 WIDTH = None if sys.stdout.isatty() else 100
@@ -319,10 +320,5 @@ def _predictions(found: Replay) -> Table:
 
 
 def main() -> None:
-    """Run the tool; what a user did wrong is one line, not a traceback."""
-    try:
-        app(bare_mine(sys.argv[1:]))
-    except (ValueError, TypeError, OSError, ImportError) as error:
-        first = str(error).strip().split("\n")[0]
-        sys.stderr.write(f"error: {first}\n")
-        raise SystemExit(2) from None
+    """Run the tool."""
+    tool.run(app)

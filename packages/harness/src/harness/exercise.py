@@ -159,17 +159,6 @@ def listed(module: Path) -> list[str]:
     return names
 
 
-def bare_mine(arguments: list[str]) -> list[str]:
-    """Rewrite a ``--mine`` that names no exercise as ``--mine all``, which every option parser can read."""
-    result = []
-    for index, here in enumerate(arguments):
-        result.append(here)
-        after = arguments[index + 1] if index + 1 < len(arguments) else "-"
-        if here == "--mine" and after.startswith("-"):
-            result.append("all")
-    return result
-
-
 _announced: set[str] = set()
 
 

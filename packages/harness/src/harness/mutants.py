@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import json
 import linecache
+import math
 import subprocess
 import sys
 from collections import defaultdict
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +19,7 @@ import pytest
 from harness.exercise import Exercise, exercise_of
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
     from types import ModuleType
 
 PREFIX = "mutant_"
@@ -87,6 +90,56 @@ def test_key(item: pytest.Item) -> str:
     return head + bracket + parameters.replace(shown, "*", 1)
 
 
+@cache
+def mentions(source: str) -> dict[str, set[str]]:
+    """Map what a module defines (functions, classes, their methods, constants) to the names that stand in it."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for node in ast.parse(source).body:
+        for one in (node, *(node.body if isinstance(node, ast.ClassDef) else ())):
+            names = {n for each in ast.walk(one) for n in _names(each)}
+            for name in _defined(one):
+                found[name] |= names
+    return found
+
+
+def _names(node: ast.AST) -> set[str]:
+    """Return the names that one node of a tree carries; those of a test's parameters are its fixtures."""
+    return {str(getattr(node, field)) for field in ("id", "attr", "arg", "name") if hasattr(node, field)}
+
+
+def _defined(node: ast.stmt) -> set[str]:
+    targets = {t.id for t in getattr(node, "targets", [getattr(node, "target", None)]) if isinstance(t, ast.Name)}
+    return targets | ({node.name} if isinstance(node, ast.FunctionDef | ast.ClassDef) else set())
+
+
+def distances(exercise: Exercise, number: int) -> dict[str, int]:
+    """Tell how near each name of the solution is to a mutant's edit: 0 where it is made, 1 in what mentions that."""
+    source = (exercise.folder / "solution.py").read_text("utf-8")
+    line = 1 + source[: source.find(exercise.mutants[number]["find"].lstrip())].count("\n")
+    around = [
+        n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.stmt) and n.lineno <= line <= (n.end_lineno or 0)
+    ]
+    named = [names for node in around if (names := _defined(node) & set(mentions(source)))]
+    queue = list(named[-1]) if named else []  # the innermost: a walk finds what is around it first
+    found = dict.fromkeys(queue, 0)
+    for name in queue:
+        for other, names in mentions(source).items():
+            if name in names and other not in found:
+                found[other] = found[name] + 1
+                queue.append(other)
+    return found
+
+
+@cache
+def used_by(path: Path, test: str) -> set[str]:
+    """Return the names in a test and in the helpers and fixtures of its file that it uses."""
+    local = mentions(path.read_text("utf-8"))
+    queue = [test]
+    for name in queue:
+        queue += sorted(local.get(name, set()) - set(queue))
+    return set(queue)
+
+
 class Trial:
     """Runs tests over variants instead of implementations, and drops each at its first disagreement.
 
@@ -111,6 +164,8 @@ class Trial:
         config.hook.pytest_deselected(items=[item for item in items if item not in set(kept)])
         if self.file:
             kept.sort(key=lambda item: self.expected[test_key(item)])
+        else:
+            kept.sort(key=_by_distance(kept))
         items[:] = kept
 
     @pytest.hookimpl(tryfirst=True)
@@ -149,6 +204,25 @@ class Trial:
         """Name the mutants of ``exercise`` that no test rejected."""
         names = enumerate(mutant["name"] for mutant in exercise.mutants)
         return [name for number, name in names if (exercise.name, f"{PREFIX}{number}") not in self.dropped]
+
+
+def _by_distance(items: list[pytest.Item]) -> Callable[[pytest.Item], tuple[int, float]]:
+    """Return a sorting key that keeps variants together and begins with the tests of what a mutant changes."""
+    place: dict[tuple[str, str] | None, int] = {}
+    near: dict[tuple[str, str] | None, dict[str, int]] = {None: {}}
+    for item in items:
+        variant, exercise = _variant(item), exercise_of(item.path)
+        if variant and exercise and variant not in place:
+            place[variant] = len(place)
+            number = variant[1].removeprefix(PREFIX)
+            near[variant] = distances(exercise, int(number)) if number.isdigit() else {}
+
+    def key(item: pytest.Item) -> tuple[int, float]:
+        variant = _variant(item)
+        names = used_by(item.path, getattr(item, "originalname", item.name))
+        return place.get(variant, -1), min((near[variant][n] for n in names if n in near[variant]), default=math.inf)
+
+    return key
 
 
 def _variant(item: pytest.Item) -> tuple[str, str] | None:

@@ -17,7 +17,8 @@ from rich.table import Table
 from transformers import AutoConfig
 
 import models
-from harness.exercise import bare_mine, choose
+from harness import tool
+from harness.exercise import choose
 from kvcache.caches import KVCache
 from kvcache.decoder import Config, Decoder
 from kvcache.race import MakeCache, race, read_bandwidth
@@ -321,21 +322,6 @@ def make(kind: str, mine: str = "", window: int = 128, sinks: int = 4) -> MakeCa
 
 
 def main() -> None:
-    """Run the tool; what the user can repair is one line on stderr."""
+    """Run the tool."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    try:
-        app(args=bare_mine(sys.argv[1:]), standalone_mode=False)
-    except (ValueError, TypeError, OSError, ImportError) as error:
-        first = str(error).strip().split("\n")[0]
-        sys.stderr.write(f"error: {first}\n")
-        sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except (typer.Abort, typer.Exit):
-        sys.exit(1)
-    except Exception as error:
-        if type(error).__module__.split(".")[0] not in {"click", "typer"}:
-            raise
-        told = getattr(error, "format_message", error.__str__)()  # names the option
-        sys.stderr.write(f"error: {' '.join(told.split())}\n")
-        sys.exit(2)
+    tool.run(app)

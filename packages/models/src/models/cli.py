@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from transformers import TextStreamer
 
+from harness import tool
 from models.corpus import corpus, modules
 from models.load import load
 from models.score import bits_per_byte, compressed
@@ -148,10 +149,5 @@ def write(
 
 
 def main() -> None:
-    """Run the tool; what a user did wrong is one line, not a traceback."""
-    try:
-        app()
-    except (ValueError, TypeError, OSError, ImportError) as error:
-        first = str(error).strip().split("\n")[0]
-        sys.stderr.write(f"error: {first}\n")
-        raise SystemExit(1) from None
+    """Run the tool."""
+    tool.run(app)

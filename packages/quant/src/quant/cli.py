@@ -11,7 +11,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from harness.exercise import bare_mine, choose
+from harness import tool
+from harness.exercise import choose
 from models import documents, load
 from quant import files
 from quant.report import BATCH, Row, correctness, judge, make, measure, megabytes
@@ -208,10 +209,5 @@ def pick_device(name: str) -> torch.device:
 
 
 def main() -> None:
-    """Run the tool; what a user did wrong is one line, not a traceback."""
-    try:
-        app(bare_mine(sys.argv[1:]))
-    except (ValueError, TypeError, OSError, ImportError) as error:
-        first = str(error).strip().split("\n")[0]
-        sys.stderr.write(f"error: {first}\n")
-        raise SystemExit(1) from None
+    """Run the tool."""
+    tool.run(app)

@@ -16,7 +16,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from harness.exercise import bare_mine, choose
+from harness import tool
+from harness.exercise import choose
 from stats import ab, single
 from stats.compare import ALPHA, Finding, compare, read
 
@@ -445,16 +446,11 @@ def picture(found: Finding, names: tuple[str, str], path: Path) -> None:
 
 
 def main() -> None:
-    """Run the tool; what a user did wrong is one line, not a traceback, and so is what the library warns of."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("always", UserWarning)
-            warnings.showwarning = note
-            app(bare_mine(sys.argv[1:]))
-    except (ValueError, TypeError, OSError, NotImplementedError) as error:
-        first = str(error).strip().split("\n")[0]
-        sys.stderr.write(f"error: {first}\n")
-        raise SystemExit(1) from None
+    """Run the tool; what the library warns of is one line too."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", UserWarning)
+        warnings.showwarning = note
+        tool.run(app)
 
 
 def note(message: Warning | str, *_: object, **__: object) -> None:
