@@ -92,6 +92,19 @@ def races(exercise: str, start: str, contestant: str, *columns: str) -> str:
 
 
 @value
+def score(exercise: str, start: str, contestant: str, column: str) -> str:
+    """Count the cases that a contestant wins and loses against the rival of a column; even where quartiles hold 1."""
+    cells = [race.rows[contestant][column] for case, race in results(exercise).items() if case.startswith(start)]
+    bounds = [[float(bound) for bound in re.findall(r"[\d.]+", given.split("[")[1])] for given in cells if given]
+    if not bounds:
+        msg = f"no case of {exercise} begins with {start!r} and has {column!r}"
+        raise ValueError(msg)
+    ahead, behind = sum(low > 1 for low, _ in bounds), sum(high < 1 for _, high in bounds)
+    even = len(bounds) - ahead - behind
+    return f"ahead in {ahead} of {len(bounds)} cases, behind in {behind}" + (f" and even in {even}" if even else "")
+
+
+@value
 def faster(exercise: str, case: str, contestant: str, column: str) -> str:
     """Demand that a contestant is faster than the rival of a column: the words around this say so."""
     return _demand(exercise, case, contestant, column, ahead=True)
@@ -106,7 +119,10 @@ def slower(exercise: str, case: str, contestant: str, column: str) -> str:
 def _demand(exercise: str, case: str, contestant: str, column: str, *, ahead: bool) -> str:
     given = results(exercise)[case].rows[contestant][column]
     if (float(given.split("x")[0]) > 1) is not ahead:
-        msg = f"{exercise}, {case}: {contestant} {column} is {given}, and the page says otherwise: rewrite the sentence"
+        msg = (
+            f"{exercise}, {case}: {contestant} {column} is {given}, and the sentence around "
+            f"says {'faster' if ahead else 'slower'}: rewrite it"
+        )
         raise ValueError(msg)
     return given.split(" ")[0]
 

@@ -16,6 +16,7 @@ from docs.repository import (
     DOCS,
     PACKAGES,
     ROOT,
+    Race,
     coming,
     commands,
     core,
@@ -31,6 +32,7 @@ PAGES = [ROOT / "README.md", *GUIDE, *sorted((ROOT / "system_design").rglob("*.m
 PLANS = {path.stem: read_toml(path) for path in sorted((DOCS / "plans").glob("*.toml"))}
 FENCE = re.compile(r"^(`{3,})[^\n]*\n(.*?)^\1$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"!?\[(?:[^\[\]]|\[[^\]]*\])*\]\(([^)\s]+)\)")
+CURE = "run `nox -s guide -- --fix`"
 CODE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 
 
@@ -74,7 +76,7 @@ def test_a_page_is_what_its_data_render(page: Path) -> None:
     differ = [
         new for old, new in zip(render.SLOT.findall(text), render.SLOT.findall(wanted), strict=True) if old != new
     ]
-    assert not differ, f"{page.name}: stale, run `python -m docs.render`: {differ[0][0]} is now {differ[0][1][:200]!r}"
+    assert not differ, f"{page.name}: stale, {CURE}: {differ[0][0]} is now {differ[0][1][:200]!r}"
     opened, closed = text.count("<!--= "), text.count("<!--/-->")
     assert opened == closed == len(render.SLOT.findall(text)), f"{page.name}: a slot is not closed"
 
@@ -87,8 +89,35 @@ def test_a_number_typed_by_hand_is_noticed() -> None:
 def test_a_sentence_that_measurements_refute_is_refused() -> None:
     case = "append 8192 fp32, 4 layers, 8 heads of 64"
     assert float(results("kvcache.caches")[case].rows["solution"]["vs baseline"].split("x")[0]) > 1
-    with pytest.raises(ValueError, match="the page says otherwise"):
+    with pytest.raises(ValueError, match="the sentence around says slower"):
         render.render(f'<!--= slower kvcache.caches "{case}" solution "vs baseline" --><!--/-->')
+
+
+def test_fix_writes_before_the_tests_run_and_says_what_it_cannot_write(tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "system_design").mkdir()
+    (tmp_path / "docs" / "conftest.py").write_text((DOCS / "conftest.py").read_text("utf-8"), "utf-8")
+    (tmp_path / "docs" / "render.py").write_text("import sys; sys.stderr.write('rendered one\\n')")
+    (tmp_path / "docs" / "draw.py").write_text("import sys; sys.stderr.write('drew one\\n')")
+    (tmp_path / "system_design" / "render.py").write_text("import sys; sys.exit('error: a page contradicts')")
+    command = [sys.executable, "-m", "pytest", "docs", "-q"]
+    done = [
+        subprocess.run([*command, *more], cwd=tmp_path, capture_output=True, check=False, text=True)
+        for more in ([], ["--fix"])
+    ]
+    assert "one" not in done[0].stdout
+    assert "rendered one\ndrew one" in done[1].stdout
+    assert done[1].stderr == "ERROR: a page contradicts\n\n"
+
+
+def test_wins_and_losses_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    cells = {"a 1": "2x [1.5, 3]", "a 2": "0.9x [0.8, 0.95]", "a 3": "1x [0.9, 1.2]", "a 4": "", "b": "3x [2, 4]"}
+    found = {case: Race(case, "", {"ours": {"vs it": cell}}) for case, cell in cells.items()}
+    monkeypatch.setattr(render, "results", lambda _: found)
+    assert render.score("x.y", "a", "ours", "vs it") == "ahead in 1 of 3 cases, behind in 1 and even in 1"
+    assert render.score("x.y", "b", "ours", "vs it") == "ahead in 1 of 1 cases, behind in 0"
+    with pytest.raises(ValueError, match=r"no case of x\.y begins with 'c'"):
+        render.score("x.y", "c", "ours", "vs it")
 
 
 @pytest.mark.parametrize("slot", ["ref nothing.here", "number nonsense", "cell quant.affine nowhere solution ms", "x"])
@@ -118,7 +147,7 @@ def races_of(exercise: str) -> list[int]:
 @pytest.mark.parametrize("name", draw.DATA)
 def test_a_diagram_shows_its_data(name: str) -> None:
     text = (draw.IMAGES / f"{name}.svg").read_text("utf-8")
-    assert draw.digest(name) in text, f"{name}.svg is stale: run `python -m docs.draw`"
+    assert draw.digest(name) in text, f"{name}.svg is stale, {CURE}"
     assert not re.search(r'(?:href|src)="(?!#)|url\((?!#)|@import', text), f"{name}.svg loads something"
 
 
@@ -127,7 +156,7 @@ def test_a_diagram_shows_its_data(name: str) -> None:
 
 def test_nothing_that_is_here_is_called_coming() -> None:
     here = [name for name in coming() if exists(name)]
-    assert not here, f"{', '.join(here)}: here now, remove from docs/coming.toml and run `python -m docs.render`"
+    assert not here, f"{', '.join(here)}: here now, remove from docs/coming.toml and {CURE}"
 
 
 def test_all_that_is_coming_is_named_somewhere() -> None:
@@ -384,7 +413,7 @@ def wrong_after(session: str, after: list[str]) -> str:
         return "" if len(after) == 1 and after[0] in exercises() else f"reset takes one exercise, not {after}"
     if kind == "docs":
         return "" if after == ["serve"] else f"docs takes serve, not {after}"
-    options = {"--fix"} if kind == "lint" else pytest_options()
+    options = {"--fix"} if kind == "lint" else pytest_options() | ({"--fix"} if kind == "guide" else set())
     for word in after:
         if word.startswith("-"):
             if word.split("=")[0] not in options:

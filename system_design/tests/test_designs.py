@@ -84,7 +84,7 @@ def test_a_question_has_all_its_files_and_an_entry_page(folder: Path) -> None:
 @each
 def test_what_is_written_is_what_the_numbers_say(folder: Path) -> None:
     late = [path.name for path, content in written(folder).items() if render.stale(path, content)]
-    assert not late, f"out of date in {folder.name}: {', '.join(late)}; run: python system_design/render.py"
+    assert not late, f"out of date in {folder.name}: {', '.join(late)}; run `nox -s guide -- --fix`"
 
 
 @each
