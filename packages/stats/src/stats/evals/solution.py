@@ -1,7 +1,6 @@
 """The production answer: all tasks at once, tables of counts, and Newton's steps for the ratings."""
 
 import math
-from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
@@ -9,6 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from stats.evals import PositionBias
 from stats.pairing.solution import permutation_test
+from stats.special.solution import norm
 
 Vector = NDArray[np.float64]
 STEPS = 100
@@ -173,7 +173,7 @@ def rating_intervals(wins: ArrayLike, *, level: float = 0.95) -> NDArray[np.floa
     w = np.array(wins, float)
     np.fill_diagonal(w, 0)
     covariance = np.linalg.pinv(_information(w + w.T, strength), hermitian=True)
-    reach = NormalDist().inv_cdf((1 + level) / 2) * np.sqrt(covariance.diagonal())
+    reach = float(norm.isf((1 - level) / 2)) * np.sqrt(covariance.diagonal())
     return np.stack([strength - reach, strength + reach], axis=1)
 
 

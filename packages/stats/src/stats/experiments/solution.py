@@ -1,6 +1,5 @@
 """The production answer: one hash a unit, linearised metrics, and martingales for those who peek."""
 
-import hashlib
 import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,6 +34,8 @@ def assign(
     none, and for an empty unit or experiment. Source: Kohavi, Tang and Xu 2020, Trustworthy Online Controlled
     Experiments, chapter 12; Tang et al. 2010, Overlapping Experiment Infrastructure, section 5.
     """
+    import hashlib  # noqa: PLC0415 - loads OpenSSL, which nothing else here needs
+
     arms, shares = _weights(weights)
     if not str(unit) or not experiment:
         raise ValueError(f"unit is {unit!r} and experiment {experiment!r}, neither may be empty")

@@ -276,7 +276,7 @@ def _log_saddlepoint(sizes: Vector, observed: float) -> float:
     return min(0.0, LOG2 + tail + math.log1p(hazard * (1 / (point * math.sqrt(bend)) - 1 / w)))
 
 
-def _shared_out(a: Vector, b: Vector, resamples: int, generator: np.random.Generator) -> Result:
+def _shared_out(a: Vector, b: Vector, resamples: int, generator: "np.random.Generator") -> Result:
     """Test a difference of means by sharing the scores of both out anew."""
     m, n = a.size, a.size + b.size
     z = np.concatenate([a, b])
@@ -310,7 +310,7 @@ def _log_hypergeometric(n: int, ones: int, m: int, seen: int) -> float:
     return min(0.0, float(peak - top + np.log(np.exp(extreme - peak).sum() / np.exp(logs - top).sum())))
 
 
-def _subsets(n: int, m: int, count: int, generator: np.random.Generator) -> NDArray[np.uint8]:
+def _subsets(n: int, m: int, count: int, generator: "np.random.Generator") -> NDArray[np.uint8]:
     """Return ``count`` random subsets of m of n items as bits, (bytes, count), all subsets equally likely."""
     chosen = np.zeros((-(-n // 8), count), np.uint8)
     # First each item by itself, with nearly the chance wanted: from the last binary digit of level / 256 on, random
@@ -344,7 +344,7 @@ def _sums(chosen: NDArray[np.uint8], values: Vector) -> Vector:
     return sums
 
 
-def _flipped_sums(sizes: Vector, resamples: int, generator: np.random.Generator) -> Vector:
+def _flipped_sums(sizes: Vector, resamples: int, generator: "np.random.Generator") -> Vector:
     """Return sums of ``sizes`` with random signs: twice the sum of those that stay positive, less all of them."""
     sums = np.zeros(resamples)
     for start in range(0, sizes.size, 8):
@@ -358,7 +358,7 @@ def _table(values: Vector) -> Vector:
     return found
 
 
-def _raw(count: int, generator: np.random.Generator) -> NDArray[np.uint8]:
+def _raw(count: int, generator: "np.random.Generator") -> NDArray[np.uint8]:
     """Return random bytes, eight from each number that the generator makes."""
     words: NDArray[np.uint64] = generator.bit_generator.random_raw(-(-count // 8))
     return words.view(np.uint8)[:count]
@@ -394,7 +394,7 @@ def _error(d: Vector) -> float:
     return float(d.std(ddof=1)) / math.sqrt(d.size) if d.size > 1 else math.nan
 
 
-def _resampled_means(d: Vector, resamples: int, generator: np.random.Generator) -> Vector:
+def _resampled_means(d: Vector, resamples: int, generator: "np.random.Generator") -> Vector:
     """Return means of ``resamples`` samples of the size of ``d``, drawn from it with replacement."""
     n = d.size
     rows = max(1, BLOCK // n)
@@ -415,7 +415,7 @@ def _resampled_means(d: Vector, resamples: int, generator: np.random.Generator) 
     return np.concatenate(sums) / n
 
 
-def _drawn(table: Vector, count: int, generator: np.random.Generator) -> Vector:
+def _drawn(table: Vector, count: int, generator: "np.random.Generator") -> Vector:
     """Draw from a table of at most 65,536 values, with replacement, each as likely as the next."""
     places = _raw(2 * count, generator).view(np.uint16)
     if table.size < 1 << 16:  # what lies beyond the table is drawn again

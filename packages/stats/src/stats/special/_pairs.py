@@ -6,7 +6,6 @@ available precision.
 """
 
 import math
-from decimal import Context, Decimal
 from functools import cache
 from typing import Any
 
@@ -104,6 +103,8 @@ def _tables() -> tuple[Any, Any]:
 
     The first part has so few bits that adding a multiple of log 2 loses nothing that matters.
     """
+    from decimal import Context, Decimal  # noqa: PLC0415 - not everybody who imports the package gets here
+
     context = Context(prec=40)
     logs = [context.ln(Decimal(2))] + [context.ln(Decimal(max(cell, 1)) / CELLS) for cell in range(1, CELLS + 1)]
     high = np.array([math.ldexp(round(math.ldexp(float(value), 40)), -40) for value in logs])

@@ -6,8 +6,6 @@ series where they are short, else Gauss's rule in the variable in which the dens
 
 import math
 from collections.abc import Callable
-from decimal import Decimal, localcontext
-from fractions import Fraction
 from functools import cache, lru_cache
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -534,6 +532,8 @@ def _series_of(df: Real) -> tuple[int, Real, Real, Real]:
 @cache
 def _taylor() -> list[float]:
     """Return the Taylor coefficients of sqrt(y / (1 - exp(-y))), by the recurrence for powers of a series."""
+    from fractions import Fraction  # noqa: PLC0415 - not everybody who imports the package gets here
+
     inner = [Fraction((-1) ** k, math.factorial(k + 1)) for k in range(TERMS + 1)]
     found = [Fraction(1)]
     for n in range(1, TERMS + 1):
@@ -717,6 +717,8 @@ def _integral(fall: Fall, rough: Rough, stop: Real) -> Real:
 @cache
 def _gauss() -> tuple[Vector, Vector]:
     """Return Gauss's nodes on [0, 1] and their weights; numpy's own weights have 13 digits at the ends."""
+    from decimal import Decimal, localcontext  # noqa: PLC0415 - not everybody who imports the package gets here
+
     with localcontext(prec=30):
         rule = []
         for guess in np.polynomial.legendre.leggauss(NODES)[0].tolist():
