@@ -11,7 +11,7 @@ import re
 import sys
 import tomllib
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -126,8 +126,9 @@ class Exercise:
             return []
 
 
+@cache
 def exercise_of(path: Path) -> Exercise | None:
-    """Return the exercise in whose folder ``path`` lies."""
+    """Return the exercise in whose folder ``path`` lies; asked for at each report of a test, and so remembered."""
     folder = path if path.is_dir() else path.parent
     if not (folder / "solution.py").exists() or not (folder / "__init__.py").exists():
         return None

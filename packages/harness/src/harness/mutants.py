@@ -112,15 +112,20 @@ def _defined(node: ast.stmt) -> set[str]:
     return targets | ({node.name} if isinstance(node, ast.FunctionDef | ast.ClassDef) else set())
 
 
+@cache
+def _spans(source: str) -> list[tuple[int, int, set[str]]]:
+    """List first line, last line and names of what a module defines, and of what stands within that after it."""
+    statements = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.stmt)]
+    named = [(node, _defined(node) & set(mentions(source))) for node in statements]
+    return [(node.lineno, node.end_lineno or node.lineno, names) for node, names in named if names]
+
+
 def distances(exercise: Exercise, number: int) -> dict[str, int]:
     """Tell how near each name of the solution is to a mutant's edit: 0 where it is made, 1 in what mentions that."""
     source = (exercise.folder / "solution.py").read_text("utf-8")
     line = 1 + source[: source.find(exercise.mutants[number]["find"].lstrip())].count("\n")
-    around = [
-        n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.stmt) and n.lineno <= line <= (n.end_lineno or 0)
-    ]
-    named = [names for node in around if (names := _defined(node) & set(mentions(source)))]
-    queue = list(named[-1]) if named else []  # the innermost: a walk finds what is around it first
+    around = [names for first, last, names in _spans(source) if first <= line <= last]
+    queue = list(around[-1]) if around else []
     found = dict.fromkeys(queue, 0)
     for name in queue:
         for other, names in mentions(source).items():
@@ -152,6 +157,7 @@ class Trial:
         self.file = Path(config.option.agree) if config.option.agree else None
         self.expected: dict[str, bool] = json.loads(self.file.read_text("utf-8")) if self.file else {}
         self.dropped: set[tuple[str, str]] = set()
+        self.started = 0  # items, in the session's order
         self.ran: dict[tuple[str, str], int] = defaultdict(int)
         self.starters: dict[str, list[str]] = defaultdict(
             list
@@ -161,12 +167,18 @@ class Trial:
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
         """Leave out what tests no variant, and put the tests that tell most first."""
         kept = [item for item in items if _variant(item) and (not self.file or test_key(item) in self.expected)]
-        config.hook.pytest_deselected(items=[item for item in items if item not in set(kept)])
+        left = set(items).difference(kept)
+        config.hook.pytest_deselected(items=[item for item in items if item in left])
         if self.file:
             kept.sort(key=lambda item: self.expected[test_key(item)])
         else:
             kept.sort(key=_by_distance(kept))
         items[:] = kept
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_protocol(self) -> None:
+        """Count, to know what comes next."""
+        self.started += 1
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
@@ -188,11 +200,19 @@ class Trial:
             self.ran[variant] += 1
             if report.passed != self.expected.get(test_key(item), True):
                 self.dropped.add(variant)
+                self._leave_out_the_rest(item.session.items, variant)
         if report.failed:
             report.outcome = "skipped"
             report.longrepr = (str(item.path), 0, "rejected")
             report.rejected = True  # type: ignore[attr-defined]
         return report
+
+    def _leave_out_the_rest(self, items: list[pytest.Item], variant: tuple[str, str]) -> None:
+        """Take what comes next of a variant that is out off the list, but one: pytest tears down towards that."""
+        end = self.started
+        while end < len(items) and _variant(items[end]) == variant:
+            end += 1
+        del items[self.started : end - 1]
 
     def pytest_sessionfinish(self) -> None:
         """Write down which mutants agree, where that was the question."""

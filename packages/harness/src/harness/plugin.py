@@ -49,6 +49,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Declare the marks and make warnings errors where our own packages raise them."""
+    exercise_of.cache_clear()  # a run within a process may find other files than the one before it
     for mark in MARKS:
         config.addinivalue_line("markers", mark)
     packages = sorted({found.package for found in _selected(config)})
@@ -163,9 +164,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             return False
         return not seed or (mutants.test_key(item) in held) == bool(options.only_held_back)
 
-    kept = [item for item in items if keep(item)]
-    config.hook.pytest_deselected(items=[item for item in items if item not in set(kept)])
-    items[:] = kept
+    kept = {item for item in items if keep(item)}
+    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+    items[:] = [item for item in items if item in kept]
 
 
 @pytest.fixture(scope="module")
