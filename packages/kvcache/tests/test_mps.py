@@ -4,7 +4,9 @@ No machine that runs these tests need have one. Its tensors are pretended: they 
 of the CPU, refuse float64 and refuse company from the CPU.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,18 +15,21 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
-from transformers import LlamaConfig, LlamaForCausalLM
 
+import models
+from kvcache import cli
 from kvcache.attention.solution import attend, attend_grouped, attend_tiled
 from kvcache.caches.solution import ContiguousCache, SlidingCache
 from kvcache.decoder import Decoder
 from kvcache.kivi.solution import QuantizedCache
 from kvcache.paging.solution import PagedCache
+from kvcache.race import Row, finish, read_bandwidth
 from kvcache.sampler import Sampler
 from kvcache.sampling._regex import automaton
 from kvcache.sampling.solution import beam_search, constrain, repetition_penalty, sample, token_table
 from kvcache.speculation.solution import ModelDrafter, NgramDrafter, accept, generate
 
+DecoderOf = Callable[..., Decoder]
 MPS = torch.device("mps", 0)  # without a number torch would ask the device which one is meant
 
 
@@ -170,37 +175,17 @@ def test_drafts_are_accepted_as_on_the_cpu() -> None:
     assert torch.equal(found.cpu(), wanted)
 
 
-def decoders(*, deterministic: bool = False) -> tuple[Decoder, Decoder]:
-    """Return one and the same model on the CPU, in torch's kernels as on MPS, and on MPS."""
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        vocab_size=61,
-        max_position_embeddings=128,
-        initializer_range=0.5,
-    )
-    plain = Decoder.from_model(LlamaForCausalLM(config).eval().requires_grad_(requires_grad=False))
-    weights = LlamaForCausalLM(config).state_dict()
-    assert plain.config.head_dim == 8, "heads that the native step does not take"
-    moved = {name: weight.to(MPS) for name, weight in weights.items()}
-    kinds = {"deterministic": deterministic}
-    return Decoder(plain.config, weights, **kinds), Decoder(plain.config, moved, **kinds)
-
-
 CACHES = {"contiguous": ContiguousCache, "paged": PagedCache, "sliding": SlidingCache, "kivi": QuantizedCache}
 LAST: dict[str, tuple[int, ...]] = {"contiguous": (40,), "paged": (20, 4), "sliding": (9, 2), "kivi": (40, 8, 4)}
 
 
 @pytest.mark.parametrize("kind", CACHES)
 @pytest.mark.parametrize("deterministic", [False, True])
-def test_logits_are_those_of_the_cpu(kind: str, deterministic: bool) -> None:
+def test_logits_are_those_of_the_cpu(decoder_of: DecoderOf, kind: str, deterministic: bool) -> None:
     tokens = torch.randint(61, (2, 20), generator=torch.Generator().manual_seed(1))
     found = []
-    for decoder in decoders(deterministic=deterministic):
+    for device in ("cpu", MPS):
+        decoder = decoder_of(deterministic=deterministic, device=device)
         cache: Any = CACHES[kind](2, 2, 2, 8, *LAST[kind], torch.float32, decoder.device)
         pieces = [decoder.forward(piece, cache, every=True) for piece in tokens.split([9, 1, 3, 7], 1)]
         cache.reorder(torch.tensor([1, 0]).to(decoder.device))
@@ -210,9 +195,10 @@ def test_logits_are_those_of_the_cpu(kind: str, deterministic: bool) -> None:
     assert torch.equal(*found)
 
 
-def test_speculation_says_what_it_says_on_the_cpu() -> None:
+def test_speculation_says_what_it_says_on_the_cpu(decoder_of: DecoderOf) -> None:
     warp, texts = Sampler(1.5, top_k=20).filtered, []
-    for decoder in decoders():
+    for device in ("cpu", MPS):
+        decoder = decoder_of(device=device)
         for drafts in (False, True):
             torch.manual_seed(5)
             drafter = ModelDrafter(decoder, decoder.contiguous(40), warp) if drafts else NgramDrafter()
@@ -229,3 +215,71 @@ def test_attention(way: Any) -> None:
         found = way(*(t.to(MPS) for t in (q, k, v)), window, None if mask is None else mask.to(MPS))
         assert found.device == MPS
         assert (found.cpu() - way(q, k, v, window, mask)).abs().max() <= 1e-6
+
+
+def pretended_load(name: str, device: torch.device) -> Any:
+    """Load a model whose weights are on ``device``; modules cannot move where tensors are pretended."""
+    model, tokenizer = models.load(name)
+    weights = {name: weight.to(device) for name, weight in model.state_dict().items()}
+    return SimpleNamespace(model=SimpleNamespace(config=model.config, state_dict=lambda: weights), tokenizer=tokenizer)
+
+
+@pytest.fixture
+def tool(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give the tool a machine that has MPS."""
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: MPS)
+    monkeypatch.setattr(torch.accelerator, "synchronize", lambda _device: None)
+    monkeypatch.setattr(cli, "load", pretended_load)
+
+
+@pytest.mark.usefixtures("tool")
+@pytest.mark.parametrize(
+    ("there", "options"),
+    [
+        ("auto", {"cache": "paged"}),
+        ("auto", {"int8": True}),  # int8 weights are the CPU's
+        ("mps", {"cache": "kivi8", "temperature": 1.5, "seed": 3, "regex": "[a-z]+(, [a-z]+)*\\."}),
+    ],
+)
+def test_the_tool_writes_what_it_writes_on_the_cpu(
+    capsys: pytest.CaptureFixture[str], there: str, options: dict[str, Any]
+) -> None:
+    said = []
+    for device in ("cpu", there):
+        cli.generate(prompt="x = ", tokens=5, device=device, **options)
+        said.append(capsys.readouterr().out)
+    assert said[0] == said[1]
+
+
+@pytest.mark.usefixtures("tool")
+def test_a_clock_waits_for_the_accelerator(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[torch.device] = []
+    monkeypatch.setattr(torch.accelerator, "synchronize", waits.append)
+    finish(torch.device("cpu"))
+    assert not waits
+    assert read_bandwidth(4000, MPS) > 0
+    assert waits == [MPS] * 60
+
+
+@pytest.mark.usefixtures("tool")
+def test_the_tool_compares_on_the_accelerator(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    seen = []
+
+    def race(_model: Any, ours: Any, prompt: Tensor, *_: Any) -> list[Row]:
+        for decoder, make in ours.values():
+            cache = make(decoder, 12)
+            decoder.prefill(prompt, cache)
+            seen.append((decoder.device, prompt.device))
+        return [Row(name, 1.0, 1.0, (1.0, 1.0), 1, tokens_equal=True) for name in ours]
+
+    monkeypatch.setattr(cli, "race", race)
+    for device, where in (("auto", MPS), ("cpu", torch.device("cpu"))):
+        cli.compare(contexts="8", tokens=2, out=tmp_path / "c.png", device=device)
+        out = capsys.readouterr().out
+        assert f"fp32, {where.type}" in out
+        assert ("int8 weights" in out) == (where.type == "cpu"), "int8 weights are the CPU's"
+        assert seen
+        assert set(seen) == {(where, where)}
+        seen.clear()

@@ -1,33 +1,18 @@
 """Requests that share memory: the same logits, fewer tokens computed, nothing lost."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from kvcache.decoder import Decoder
 from kvcache.prefixes.solution import HashChain, RadixTree
 from kvcache.shared import SharedMemory
 
+DecoderOf = Callable[..., Decoder]
 INDEXES = pytest.mark.parametrize("index", [HashChain, RadixTree])
-
-
-def decoder_of(*, deterministic: bool = False, dtype: torch.dtype = torch.float32) -> Decoder:
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        vocab_size=61,
-        max_position_embeddings=128,
-        initializer_range=0.5,  # large weights: logits that depend on every position
-    )
-    model = LlamaForCausalLM(config).eval().requires_grad_(requires_grad=False)
-    return Decoder.from_model(model.to(dtype), deterministic=deterministic)
 
 
 def text(length: int, seed: int = 1) -> Tensor:
@@ -50,7 +35,7 @@ class Counting:
 @INDEXES
 @pytest.mark.parametrize(("shared", "computed"), [(0, 50), (16, 34), (20, 34), (49, 2), (50, 2)])
 def test_a_cached_prefix_is_not_computed_again(
-    monkeypatch: pytest.MonkeyPatch, index: Any, shared: int, computed: int
+    decoder_of: DecoderOf, monkeypatch: pytest.MonkeyPatch, index: Any, shared: int, computed: int
 ) -> None:
     decoder = decoder_of(dtype=torch.float64)
     memory = SharedMemory(decoder, 16, 8, index)
@@ -71,7 +56,9 @@ def test_a_cached_prefix_is_not_computed_again(
 
 
 @INDEXES
-def test_a_full_hit_computes_one_token_and_copies_one_block(monkeypatch: pytest.MonkeyPatch, index: Any) -> None:
+def test_a_full_hit_computes_one_token_and_copies_one_block(
+    decoder_of: DecoderOf, monkeypatch: pytest.MonkeyPatch, index: Any
+) -> None:
     decoder = decoder_of()
     memory, prompt = SharedMemory(decoder, 8, 8, index), text(32)
     logits, cache = memory.prefill(prompt)
@@ -83,7 +70,7 @@ def test_a_full_hit_computes_one_token_and_copies_one_block(monkeypatch: pytest.
 
 
 @INDEXES
-def test_deterministic_logits_do_not_notice_a_hit(index: Any) -> None:
+def test_deterministic_logits_do_not_notice_a_hit(decoder_of: DecoderOf, index: Any) -> None:
     decoder = decoder_of(deterministic=True)
     prompt = text(60)
     wanted = decoder.forward(prompt[None], decoder.contiguous(60))
@@ -94,7 +81,7 @@ def test_deterministic_logits_do_not_notice_a_hit(index: Any) -> None:
     assert torch.equal(found, wanted), f"after a hit off by {(found - wanted).abs().max():.2g}"
 
 
-def test_an_answer_begins_the_next_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_begins_the_next_turn(decoder_of: DecoderOf, monkeypatch: pytest.MonkeyPatch) -> None:
     decoder = decoder_of()
     memory, prompt, answer = SharedMemory(decoder, 16, 8), text(20), text(11, seed=2)
     _, cache = memory.prefill(prompt)
@@ -108,7 +95,7 @@ def test_an_answer_begins_the_next_turn(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @INDEXES
-def test_cached_prefixes_make_room(index: Any) -> None:
+def test_cached_prefixes_make_room(decoder_of: DecoderOf, index: Any) -> None:
     memory = SharedMemory(decoder_of(), 8, 8, index)
     for seed in range(6):
         prompt = text(40, seed)
@@ -123,7 +110,7 @@ def test_cached_prefixes_make_room(index: Any) -> None:
     assert memory.pool.free == 8
 
 
-def test_tenants_share_memory_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tenants_share_memory_and_nothing_else(decoder_of: DecoderOf, monkeypatch: pytest.MonkeyPatch) -> None:
     decoder = decoder_of()
     memory, count = SharedMemory(decoder, 16, 8), Counting(decoder, monkeypatch)
     for tenant in ("ann", "bob", "ann"):
@@ -131,7 +118,7 @@ def test_tenants_share_memory_and_nothing_else(monkeypatch: pytest.MonkeyPatch) 
     assert count.tokens == 24 + 24 + 1
 
 
-def test_a_prompt_beyond_the_limit_is_refused() -> None:
+def test_a_prompt_beyond_the_limit_is_refused(decoder_of: DecoderOf) -> None:
     memory = SharedMemory(decoder_of(), 32, 8)
     with pytest.raises(ValueError, match="the model's limit is 128"):
         memory.prefill(text(129), chunk=200)

@@ -25,6 +25,7 @@ from kvcache.race import MakeCache, race, read_bandwidth
 from kvcache.sampler import Sampler
 from kvcache.sampling._regex import automaton
 from kvcache.sampling._schema import schema_regex
+from models.cli import DeviceOption, pick_device
 from models.load import NAMES, folder_of, hub_is_reachable
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -57,7 +58,7 @@ def generate(
     tokens: Annotated[int, typer.Option(help="how many tokens to generate")] = 64,
     window: Annotated[int, typer.Option(help="latest positions that a sliding cache keeps")] = 128,
     sinks: Annotated[int, typer.Option(help="first positions that a sliding cache keeps")] = 4,
-    int8: Annotated[bool, typer.Option("--int8", help="int8 weights")] = False,  # noqa: FBT002
+    int8: Annotated[bool, typer.Option("--int8", help="int8 weights, on the CPU")] = False,  # noqa: FBT002
     temperature: Annotated[float, typer.Option(help="0 takes the most likely token")] = 0.0,
     top_k: Annotated[int, typer.Option(help="draw from the k most likely tokens; 0: from all")] = 0,
     top_p: Annotated[float, typer.Option(help="draw from the fewest tokens that have this probability")] = 1.0,
@@ -65,6 +66,7 @@ def generate(
     seed: Annotated[int, typer.Option(help="of the draws")] = 0,
     regex: Annotated[str, typer.Option(help="write only what this regular expression matches")] = "",
     schema: Annotated[Path | None, typer.Option(help="write only JSON for the schema in this file")] = None,
+    device: DeviceOption = "auto",
     mine: MineOption = "",
 ) -> None:
     """Stream text and close with tokens per second, the cache's bytes and the share of the bandwidth bound."""
@@ -76,7 +78,8 @@ def generate(
         raise ValueError(msg)
     draws = choose("kvcache.sampling", mine if temperature else "")
     sampler = Sampler(temperature, top_k, top_p, min_p, seed, draws)
-    loaded = load(model)
+    place = pick_device("cpu" if int8 and device == "auto" else device)
+    loaded = load(model, place)
     decoder = Decoder.from_model(loaded.model, int8=int8)
     table = None
     if regex or schema:
@@ -91,7 +94,7 @@ def generate(
     shown, start, state = "", time.perf_counter(), torch.zeros(1, dtype=torch.int64)
     for step in range(tokens):
         if table is not None:
-            logits = draws.constrain(logits, table, state, tokens - step)
+            logits = draws.constrain(logits, table, state.to(place), tokens - step)
         found.append(int(sampler(logits, step)))
         if table is not None:
             state = table.after[state, found[-1]].long()
@@ -107,7 +110,7 @@ def generate(
     seconds = (time.perf_counter() - start) / max(min(len(found), tokens - 1), 1)
     per_token = decoder.config.bytes_per_token(decoder.dtype.itemsize)
     read = decoder.nbytes + min(held.nbytes, per_token * held.length)
-    bound = read / read_bandwidth(read)
+    bound = read / read_bandwidth(read, place)
     console.out("")
     stderr.print(
         f"{1 / seconds:.0f} tokens/s, {held.nbytes / 1e6:.2f} MB of cache ({per_token * held.length / 1e6:.2f} MB for"
@@ -168,6 +171,7 @@ def compare(
     rounds: Annotated[int, typer.Option(help="interleaved rounds")] = 5,
     out: Annotated[Path, typer.Option(help="the picture")] = Path("kvcache-report") / "compare.png",
     as_json: JsonOption = False,  # noqa: FBT002
+    device: DeviceOption = "auto",
     mine: MineOption = "",
 ) -> None:
     """Race our caches and transformers' over context length; table and picture, tokens compared."""
@@ -175,8 +179,9 @@ def compare(
     if len(lengths) != len(contexts.split(",")) or min(lengths) < 1 or tokens < 1 or rounds < 1:
         msg = f"--contexts {contexts} --tokens {tokens} --rounds {rounds}: positive numbers are wanted"
         raise ValueError(msg)
-    loaded = load(model)
-    plain, small = Decoder.from_model(loaded.model), Decoder.from_model(loaded.model, int8=True)
+    place = pick_device(device)
+    loaded = load(model, place)
+    plain = Decoder.from_model(loaded.model)
     if max(lengths) + tokens > plain.config.positions:
         msg = f"--contexts {contexts} and {tokens} tokens go beyond the model's limit of {plain.config.positions}"
         raise ValueError(msg)
@@ -184,19 +189,21 @@ def compare(
         "contiguous": (plain, make("contiguous", mine)),
         "paged": (plain, make("paged", mine)),
         "kivi4": (plain, make("kivi4", mine)),
-        "contiguous, int8 weights": (small, make("contiguous", mine)),
     }
+    if place.type == "cpu":
+        ours["contiguous, int8 weights"] = Decoder.from_model(loaded.model, int8=True), make("contiguous", mine)
     text = loaded.tokenizer(models.corpus("heldout")[:20_000], verbose=False)["input_ids"]
     results = {}
     progress = track(lengths, "context", console=stderr, transient=True)
     for length in progress:
-        prompt = torch.tensor([text[:length]])
+        prompt = torch.tensor([text[:length]], device=place)
         results[length] = race(loaded.model, ours, prompt, tokens, rounds)
     last = results[lengths[-1]]
     if as_json:
         typer.echo(json.dumps({"rows": [asdict(row) for row in last]}))
         return
-    title = f"{model}, {lengths[-1]} + {tokens} tokens, fp32, cpu, {torch.get_num_threads()} threads"
+    where = f"cpu, {torch.get_num_threads()} threads" if place.type == "cpu" else place.type
+    title = f"{model}, {lengths[-1]} + {tokens} tokens, fp32, {where}"
     table = Table("cache", "tokens/s", "vs generate (quartiles)", "cache MB", "same tokens", title=title)
     for row in last:
         low, high = row.ratio_quartiles
@@ -230,9 +237,9 @@ def draw(results: dict[int, Any], out: Path) -> None:
     temporary.replace(out)
 
 
-def load(model: str) -> Any:  # noqa: ANN401 - transformers' models are untyped
-    """Load a causal language model; ValueError for an encoder."""
-    loaded = models.load(model)
+def load(model: str, device: torch.device) -> Any:  # noqa: ANN401 - transformers' models are untyped
+    """Load a causal language model onto a device; ValueError for an encoder."""
+    loaded = models.load(model, device=device)
     if not loaded.generates:
         msg = f"{model} is an encoder: nothing to generate"
         raise ValueError(msg)

@@ -30,18 +30,26 @@ class Row:
     tokens_equal: bool
 
 
-def read_bandwidth(size: int = 1 << 28) -> float:
-    """Measure the bytes that torch's threads read in a second: the best of 30 sums over ``size`` bytes, 256 MB.
+def read_bandwidth(size: int = 1 << 28, device: torch.device | str = "cpu") -> float:
+    """Measure the bytes that ``device`` reads in a second: the best of 30 sums over ``size`` bytes, 256 MB.
 
     A model that stays in the processor's caches is read faster than memory is: its bound is that of its own size.
     """
-    data = torch.ones(max(size // 4, 1))
+    data = torch.ones(max(size // 4, 1), device=device)
     best = float("inf")
     for _ in range(30):
+        finish(data.device)
         start = time.perf_counter()
         data.sum()
+        finish(data.device)
         best = min(best, time.perf_counter() - start)
     return data.nbytes / best
+
+
+def finish(device: torch.device) -> None:
+    """Wait until ``device`` has done what it was asked; the CPU always has."""
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
 
 
 def race(
@@ -54,7 +62,8 @@ def race(
 ) -> list[Row]:
     """Time the decoding of ``count`` tokens after ``prompt``, (batch, q_len), by transformers and by each of ``ours``.
 
-    Everybody prefills too; all run once a round, in an order that turns. Ratios are those of the same round.
+    Everybody prefills too; all run once a round, in an order that turns. Ratios are those of the same round. The model,
+    the decoders and the prompt are on one device.
     """
     total = prompt.shape[1] + count
     endless = copy.copy(model.generation_config)
@@ -88,6 +97,7 @@ def race(
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
             start = time.perf_counter()
             runs[name]()
+            finish(prompt.device)
             seconds[name].append(time.perf_counter() - start)
         report(turn)
     reference = names[0]
