@@ -293,24 +293,25 @@ def test_the_three_agree(
         assert off <= 1e-5, f"{name} differs from attend by {off:.2g}"
 
 
+SHAPE = r"[(\[]\d|shape|dim|batch|length"  # printed, or named
 BAD: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
-    "more queries than keys": ({"q": torch.ones(2, 4, 6, 8)}, ValueError, "q_len is 6"),
-    "heads that do not divide": ({"q": torch.ones(2, 5, 3, 8)}, ValueError, "5 query heads"),
-    "another batch": ({"q": torch.ones(1, 4, 3, 8)}, ValueError, "shapes"),
-    "another head_dim": ({"q": torch.ones(2, 4, 3, 16)}, ValueError, "shapes"),
-    "values of another length": ({"v": torch.ones(2, 2, 4, 8)}, ValueError, "shapes"),
-    "three dimensions": ({"q": torch.ones(4, 3, 8)}, ValueError, "shapes"),
-    "another dtype": ({"v": torch.ones(2, 2, 5, 8, dtype=torch.float64)}, ValueError, "one dtype"),
-    "another device": ({"v": torch.ones(2, 2, 5, 8, device="meta")}, ValueError, "one dtype and one device"),
-    "integers": ({name: torch.ones(2, 4, 3, 8, dtype=torch.int64) for name in "qkv"}, TypeError, "int64"),
-    "no key heads": ({"k": torch.ones(2, 0, 5, 8), "v": torch.ones(2, 0, 5, 8)}, ValueError, "0 key heads"),
-    "heads of nothing": ({name: torch.ones(2, 4, 3, 0) for name in "qkv"}, ValueError, "head_dim is 0"),
+    "more queries than keys": ({"q": torch.ones(2, 4, 6, 8)}, ValueError, "6"),
+    "heads that do not divide": ({"q": torch.ones(2, 5, 3, 8)}, ValueError, r"\b5\b|heads"),
+    "another batch": ({"q": torch.ones(1, 4, 3, 8)}, ValueError, SHAPE),
+    "another head_dim": ({"q": torch.ones(2, 4, 3, 16)}, ValueError, SHAPE),
+    "values of another length": ({"v": torch.ones(2, 2, 4, 8)}, ValueError, SHAPE),
+    "three dimensions": ({"q": torch.ones(4, 3, 8)}, ValueError, SHAPE),
+    "another dtype": ({"v": torch.ones(2, 2, 5, 8, dtype=torch.float64)}, ValueError, "dtype|float64"),
+    "another device": ({"v": torch.ones(2, 2, 5, 8, device="meta")}, ValueError, "device|meta"),
+    "integers": ({name: torch.ones(2, 4, 3, 8, dtype=torch.int64) for name in "qkv"}, TypeError, "int64|float"),
+    "no key heads": ({"k": torch.ones(2, 0, 5, 8), "v": torch.ones(2, 0, 5, 8)}, ValueError, "heads|shape"),
+    "heads of nothing": ({name: torch.ones(2, 4, 3, 0) for name in "qkv"}, ValueError, "head_dim|shape"),
     "padding elsewhere": (
         {"padding_mask": torch.ones(2, 5, dtype=torch.bool, device="meta")},
         ValueError,
-        "padding_mask on meta",
+        "padding_mask|device|meta",
     ),
-    "window 0": ({"window": 0}, ValueError, "window is 0"),
+    "window 0": ({"window": 0}, ValueError, "window"),
     "a float padding mask": ({"padding_mask": torch.ones(2, 5)}, TypeError, "bool"),
     "a short padding mask": ({"padding_mask": torch.ones(2, 4, dtype=torch.bool)}, ValueError, "padding_mask"),
     "a padding mask for one": ({"padding_mask": torch.ones(1, 5, dtype=torch.bool)}, ValueError, "padding_mask"),
@@ -335,11 +336,11 @@ def test_bad_input_is_refused(impl: ModuleType, device: str, way: str, case: str
 
 @pytest.mark.only("starter", "solution")
 def test_bad_blocks_and_masks_are_refused(impl: ModuleType, device: str) -> None:
-    with pytest.raises(ValueError, match="block is 0"):
+    with pytest.raises(ValueError, match="block"):
         impl.attend_tiled(*qkv(1, 2, device=device), None, None, 0)
-    with pytest.raises(ValueError, match="q_len is 3"):
+    with pytest.raises(ValueError, match="3"):
         impl.visible(3, 2)
-    with pytest.raises(ValueError, match="q_len is -1"):
+    with pytest.raises(ValueError, match="-1"):
         impl.visible(-1, 2)
-    with pytest.raises(ValueError, match="window is -1"):
+    with pytest.raises(ValueError, match="window"):
         impl.visible(2, 2, -1)

@@ -118,7 +118,7 @@ def test_a_full_cache_takes_no_more(impl: ModuleType, device: str) -> None:
         pytest.skip("its error is torch's")
     cache = contiguous(impl, device, 4)
     feed(cache, normal(4, device=device), normal(4, device=device), [3])
-    with pytest.raises(ValueError, match="holds 4 positions, 3 are taken and 2 more"):
+    with pytest.raises(ValueError, match=r"4|full|capacity"):
         feed(cache, normal(2, device=device), normal(2, device=device), [2], start=3)
 
 
@@ -166,17 +166,18 @@ def test_cached_attention_is_the_full_one(impl: ModuleType, device: str, chunks:
         at += size
 
 
+SHAPE = r"[(\[]\d|shape|dim|batch"  # printed, or named
 BAD: dict[str, tuple[dict[str, Any], str]] = {
-    "a gap": ({"positions": torch.tensor([1])}, "out of order"),
-    "positions in a square": ({"positions": torch.tensor([[0]])}, r"positions have shape \(1, 1\)"),
-    "positions elsewhere": ({"positions": torch.zeros(1, dtype=torch.int64, device="meta")}, "on meta"),
-    "keys elsewhere": ({"k": torch.ones(BATCH, HEADS, 1, DIM, device="meta")}, "on meta"),
-    "too many positions": ({"positions": torch.tensor([0, 1])}, "out of order"),
-    "no such layer": ({"layer": 2}, "layer is 2"),
-    "negative layer": ({"layer": -1}, "layer is -1"),
-    "another batch": ({"k": torch.ones(1, HEADS, 1, DIM), "v": torch.ones(1, HEADS, 1, DIM)}, "must be"),
-    "values of another shape": ({"v": torch.ones(BATCH, HEADS, 2, DIM)}, "must be"),
-    "another dtype": ({"v": torch.ones(BATCH, HEADS, 1, DIM, dtype=torch.float16)}, "float16"),
+    "a gap": ({"positions": torch.tensor([1])}, "positions"),
+    "positions in a square": ({"positions": torch.tensor([[0]])}, "positions"),
+    "positions elsewhere": ({"positions": torch.zeros(1, dtype=torch.int64, device="meta")}, "device|meta"),
+    "keys elsewhere": ({"k": torch.ones(BATCH, HEADS, 1, DIM, device="meta")}, "device|meta"),
+    "too many positions": ({"positions": torch.tensor([0, 1])}, "positions"),
+    "no such layer": ({"layer": 2}, "layer"),
+    "negative layer": ({"layer": -1}, "layer"),
+    "another batch": ({"k": torch.ones(1, HEADS, 1, DIM), "v": torch.ones(1, HEADS, 1, DIM)}, SHAPE),
+    "values of another shape": ({"v": torch.ones(BATCH, HEADS, 2, DIM)}, SHAPE),
+    "another dtype": ({"v": torch.ones(BATCH, HEADS, 1, DIM, dtype=torch.float16)}, "dtype|float16"),
 }
 
 
@@ -191,23 +192,23 @@ def test_bad_updates_are_refused(impl: ModuleType, device: str, kind: str, case:
     moved = {n: a.to(device) if isinstance(a, Tensor) and not a.is_meta else a for n, a in arguments.items()}
     with pytest.raises(ValueError, match=words):
         cache.update(**moved)
-    with pytest.raises(TypeError, match="must be int64"):
+    with pytest.raises(TypeError, match=r"positions|int64"):
         cache.update(0, one.to(device), one.to(device), torch.zeros(1, device=device))
     assert cache.length == 0, "what was refused was appended"
 
 
 @pytest.mark.only("starter", "solution")
 def test_bad_sizes_crops_and_rows_are_refused(impl: ModuleType, device: str) -> None:
-    with pytest.raises(ValueError, match="capacity is 0"):
+    with pytest.raises(ValueError, match="capacity"):
         impl.ContiguousCache(1, 1, 1, 4, 0)
     cache = contiguous(impl, device)
     for length in (-1, 1):
-        with pytest.raises(ValueError, match=f"cannot crop to {length}"):
+        with pytest.raises(ValueError, match=f"{length}|length"):
             cache.crop(length)
     for rows in ([0], [0, 2], [-1, 0]):
         with pytest.raises(ValueError, match="rows"):
             cache.reorder(torch.tensor(rows, device=device))
-    with pytest.raises(TypeError, match="rows are"):
+    with pytest.raises(TypeError, match=r"rows|int"):
         cache.reorder(torch.zeros(BATCH, device=device))
 
 
@@ -262,7 +263,7 @@ def test_the_ring_crops_while_nothing_is_lost(impl: ModuleType, device: str) -> 
     view = feed(cache, k[:, :, 3:5], k[:, :, 3:5], [1, 1], start=3)[-1][0]
     assert_holds(view, k, k, [0, 1, 2, 3, 4], "cropped to 3, then two more")
     feed(cache, k[:, :, 5:], k[:, :, 5:], [4], start=5)
-    with pytest.raises(ValueError, match="cannot crop to 8"):
+    with pytest.raises(ValueError, match=r"8|length"):
         cache.crop(8)
 
 
@@ -280,7 +281,7 @@ def test_the_ring_reorders(impl: ModuleType, device: str) -> None:
 @pytest.mark.stretch
 @pytest.mark.only("starter", "solution")
 def test_bad_rings_are_refused(impl: ModuleType, device: str) -> None:
-    with pytest.raises(ValueError, match="window is 0"):
+    with pytest.raises(ValueError, match="window"):
         sliding(impl, device, 0)
-    with pytest.raises(ValueError, match="sinks is -1"):
+    with pytest.raises(ValueError, match="sinks"):
         sliding(impl, device, 4, -1)

@@ -102,28 +102,28 @@ def test_the_first_code_is_lowest(impl: ModuleType, device: str) -> None:
 def test_bad_input_is_refused(impl: ModuleType, device: str) -> None:
     x = torch.ones(2, 4, device=device)
     for bits in (0, 3, 16):
-        with pytest.raises(ValueError, match=f"bits is {bits}"):
+        with pytest.raises(ValueError, match="bits"):
             impl.quantize(x, bits, 1)
-        with pytest.raises(ValueError, match=f"bits is {bits}"):
+        with pytest.raises(ValueError, match="bits"):
             impl.pack(x.to(torch.uint8), bits)
-        with pytest.raises(ValueError, match=f"bits is {bits}"):
+        with pytest.raises(ValueError, match="bits"):
             impl.unpack(x.to(torch.uint8), bits)
     for dim in (2, -3):
-        with pytest.raises(ValueError, match=f"dim is {dim}"):
+        with pytest.raises(ValueError, match="dim"):
             impl.quantize(x, 4, dim)
     for call in (impl.pack, impl.unpack):
-        with pytest.raises(TypeError, match="must be uint8"):
+        with pytest.raises(TypeError, match="uint8"):
             call(x, 4)
     for bad in (float("nan"), float("inf")):
-        with pytest.raises(ValueError, match="NaN or inf"):
+        with pytest.raises(ValueError, match=r"(?i)nan|inf"):
             impl.quantize(x * bad, 4, 1)
-    with pytest.raises(ValueError, match=r"shape \(0, 4\)"):
+    with pytest.raises(ValueError, match=r"shape|empty|0"):
         impl.quantize(x[:0], 4, 1)
-    with pytest.raises(TypeError, match="int64"):
+    with pytest.raises(TypeError, match=r"int64|float"):
         impl.quantize(x.long(), 4, 1)
-    with pytest.raises(ValueError, match="last dimension is 3"):
+    with pytest.raises(ValueError, match=r"3|dim"):
         impl.pack(torch.zeros(3, dtype=torch.uint8, device=device), 4)
-    with pytest.raises(ValueError, match="code 4 does not fit 2 bits"):
+    with pytest.raises(ValueError, match=r"code|4"):
         impl.pack(torch.full((4,), 4, dtype=torch.uint8, device=device), 2)
 
 
@@ -254,7 +254,7 @@ def test_crop_and_reorder(impl: ModuleType, device: str) -> None:
     k, v = keys_with_outliers(21, 2, device=device), normal(2, 2, 21, 16, seed=5, device=device)
     cache = cache_of(impl, device, 40, batch=2)
     feed(cache, k[:, :, :20], v[:, :, :20], [20])
-    with pytest.raises(ValueError, match="cannot crop to 12"):
+    with pytest.raises(ValueError, match=r"12|length"):
         cache.crop(12)
     cache.crop(18)
     feed(cache, k, v, [2])
@@ -271,15 +271,15 @@ def test_crop_and_reorder(impl: ModuleType, device: str) -> None:
 @pytest.mark.only("starter", "solution")
 def test_a_bad_cache_is_refused(impl: ModuleType, device: str) -> None:
     for arguments, words in (
-        ((1, 1, 1, 16, 8, 3), "bits is 3"),
-        ((1, 1, 1, 5, 8, 4), "head_dim 5 at 4 bits"),
-        ((1, 1, 1, 16, 8, 4, 0), "group is 0"),
-        ((1, 1, 1, 16, 0), "capacity is 0"),
+        ((1, 1, 1, 16, 8, 3), "bits"),
+        ((1, 1, 1, 5, 8, 4), "head_dim"),
+        ((1, 1, 1, 16, 8, 4, 0), "group"),
+        ((1, 1, 1, 16, 0), "capacity"),
     ):
         with pytest.raises(ValueError, match=words):
             impl.QuantizedCache(*arguments)
     cache = cache_of(impl, device, 4)
-    with pytest.raises(ValueError, match="holds 4 positions"):
+    with pytest.raises(ValueError, match=r"4|full|capacity"):
         feed(cache, normal(1, 2, 5, 16, device=device), normal(1, 2, 5, 16, device=device), [5])
 
 

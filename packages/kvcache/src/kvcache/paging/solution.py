@@ -35,7 +35,10 @@ class BlockPool:
         return self._owners[block]
 
     def alloc(self, count: int = 1) -> list[int]:
-        """Take ``count`` free blocks, all or, with ValueError, none."""
+        """Take ``count`` free blocks, all or none.
+
+        Raises ValueError for fewer than 0, or more than are free; it says how many are wanted and how many are free.
+        """
         if not 0 <= count <= len(self._free):
             msg = f"{count} blocks are needed, {len(self._free)} of {len(self._owners)} are free"
             raise ValueError(msg)
@@ -150,7 +153,10 @@ class PagedCache:
         return self._lengths[0]
 
     def update(self, layer: int, k: Tensor, v: Tensor, positions: Tensor) -> View:
-        """Write the new columns, into fresh blocks where the old are full or shared, and gather all."""
+        """Write the new columns, into fresh blocks where the old are full or shared, and gather all.
+
+        Raises ValueError, before any block is taken, where the pool has too few: it says how many are wanted and free.
+        """
         self.append(layer, k, v, positions)
         tables, columns = self._lay_out()[0], self._columns[: self._lengths[layer]]
         keys, values = (self._gather(pool[layer], tables, len(columns)) for pool in (self.keys, self.values))

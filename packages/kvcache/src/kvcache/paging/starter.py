@@ -24,7 +24,10 @@ class BlockPool:
         raise NotImplementedError("TODO 1 (core, about 1 line): the count")
 
     def alloc(self, count: int = 1) -> list[int]:
-        """Take ``count`` free blocks, all or, with ValueError, none."""
+        """Take ``count`` free blocks, all or none.
+
+        Raises ValueError for fewer than 0, or more than are free; it says how many are wanted and how many are free.
+        """
         raise NotImplementedError("TODO 1 (core, about 6 lines): pop them")
 
     def share(self, block: int) -> int:
@@ -87,7 +90,10 @@ class PagedCache:
         raise NotImplementedError("TODO 6 (stretch, about 1 line): the length of the first layer")
 
     def update(self, layer: int, k: Tensor, v: Tensor, positions: Tensor) -> View:
-        """Write the new columns, into fresh blocks where the old are full or shared, and gather all."""
+        """Write the new columns, into fresh blocks where the old are full or shared, and gather all.
+
+        Raises ValueError, before any block is taken, where the pool has too few: it says how many are wanted and free.
+        """
         raise NotImplementedError("TODO 7 (stretch, about 25 lines): count what is needed before taking any")
 
     def crop(self, length: int) -> None:

@@ -56,7 +56,7 @@ def test_all_blocks_are_handed_out_once(impl: ModuleType) -> None:
 def test_an_empty_pool_refuses_with_the_numbers(impl: ModuleType) -> None:
     pool = impl.BlockPool(3)
     pool.alloc(2)
-    with pytest.raises(ValueError, match="2 blocks are needed, 1 of 3 are free"):
+    with pytest.raises(ValueError, match=r"2\D+1|1\D+2"):
         pool.alloc(2)
     assert pool.free == 1, f"a refused request changed the pool: {pool.free} free, expected 1"
     assert len(pool.alloc(1)) == 1
@@ -87,7 +87,7 @@ def test_free_blocks_are_refused(impl: ModuleType) -> None:
     pool = impl.BlockPool(2)
     for action in (pool.share, pool.release, pool.writable):
         for block in (0, 5, -1):
-            with pytest.raises(ValueError, match=f"block {block} is not held"):
+            with pytest.raises(ValueError, match=f"{block}|block"):
                 action(block)
 
 
@@ -95,7 +95,7 @@ def test_a_pool_without_room_to_copy_refuses(impl: ModuleType) -> None:
     pool = impl.BlockPool(1)
     [block] = pool.alloc()
     pool.share(block)
-    with pytest.raises(ValueError, match="0 of 1 are free"):
+    with pytest.raises(ValueError, match=r"free|0"):
         pool.writable(block)
     assert pool.references(block) == 2, "a refused copy changed the owners"
 
@@ -209,27 +209,28 @@ def test_a_request_without_keys_gets_zeros(impl: ModuleType, device: str) -> Non
         assert out[1].any()
 
 
+SHAPE = r"[(\[]\d|shape|dim|batch"  # printed, or named
 BAD: dict[str, tuple[dict[str, Any], str]] = {
-    "a length beyond the table": ({"lengths": torch.tensor([9])}, "request 0 has 9 positions"),
-    "an unused block": ({"block_tables": torch.tensor([[0, UNUSED]])}, "request 0"),
-    "a block that is not there": ({"block_tables": torch.tensor([[0, 3]])}, "request 0"),
-    "a negative length": ({"lengths": torch.tensor([-5])}, "request 0"),
+    "a length beyond the table": ({"lengths": torch.tensor([9])}, "9|lengths"),
+    "an unused block": ({"block_tables": torch.tensor([[0, UNUSED]])}, "request|block"),
+    "a block that is not there": ({"block_tables": torch.tensor([[0, 3]])}, "request|block|3"),
+    "a negative length": ({"lengths": torch.tensor([-5])}, "request|length|-5"),
     "nobody": (
         {
             "q": torch.ones(0, 4, 8),
             "block_tables": torch.ones(0, 2, dtype=torch.int64),
             "lengths": torch.ones(0, dtype=torch.int64),
         },
-        "no request",
+        "no|empty|0",
     ),
-    "lengths for two": ({"lengths": torch.tensor([1, 1])}, "requests"),
-    "heads that do not divide": ({"q": torch.ones(1, 3, 8)}, "3 query heads"),
-    "another head_dim": ({"q": torch.ones(1, 4, 16)}, "shapes"),
-    "values of another shape": ({"v_pool": torch.ones(2, 3, 5, 8)}, "shapes"),
-    "another dtype": ({"q": torch.ones(1, 4, 8, dtype=torch.float16)}, "one dtype"),
-    "tables elsewhere": ({"block_tables": torch.zeros(1, 2, dtype=torch.int64, device="meta")}, "one device"),
-    "no key heads": ({name: torch.ones(0, 3, 4, 8) for name in ("k_pool", "v_pool")}, "0 key heads"),
-    "lengths in a square": ({"lengths": torch.tensor([[8]])}, "1 dimension"),
+    "lengths for two": ({"lengths": torch.tensor([1, 1])}, f"lengths|request|{SHAPE}"),
+    "heads that do not divide": ({"q": torch.ones(1, 3, 8)}, r"\b3\b|heads"),
+    "another head_dim": ({"q": torch.ones(1, 4, 16)}, SHAPE),
+    "values of another shape": ({"v_pool": torch.ones(2, 3, 5, 8)}, SHAPE),
+    "another dtype": ({"q": torch.ones(1, 4, 8, dtype=torch.float16)}, "dtype|float16"),
+    "tables elsewhere": ({"block_tables": torch.zeros(1, 2, dtype=torch.int64, device="meta")}, "device|meta"),
+    "no key heads": ({name: torch.ones(0, 3, 4, 8) for name in ("k_pool", "v_pool")}, "heads|shape"),
+    "lengths in a square": ({"lengths": torch.tensor([[8]])}, f"lengths|{SHAPE}"),
 }
 
 
@@ -251,32 +252,32 @@ def test_numbers_of_another_width_are_refused(impl: ModuleType, device: str, nam
     pool = torch.ones(2, 3, 4, 16, device=device)  # a kernel that reads int32 as int64 reads what is not there
     good = {"block_tables": torch.tensor([[0, 1]], device=device), "lengths": torch.tensor([8], device=device)}
     good[name] = good[name].to(dtype)
-    with pytest.raises(TypeError, match=f"{name} are {dtype}, must be int64"):
+    with pytest.raises(TypeError, match=f"{name}|int64"):
         impl.paged_attention(torch.ones(1, 4, 16, device=device), pool, pool, **good)
 
 
 @pytest.mark.only("starter", "solution")
 def test_bad_sizes_are_refused(impl: ModuleType, device: str) -> None:
-    with pytest.raises(ValueError, match="blocks is 0"):
+    with pytest.raises(ValueError, match="blocks"):
         impl.BlockPool(0)
     table = torch.tensor([0, 1], device=device)
-    with pytest.raises(ValueError, match="block_size is 0"):
+    with pytest.raises(ValueError, match="block_size"):
         impl.slot_mapping(table, torch.tensor([0], device=device), 0)
     for position in (8, -1):
-        with pytest.raises(ValueError, match=f"positions {position}"):
+        with pytest.raises(ValueError, match=f"{position}|position"):
             impl.slot_mapping(table, torch.tensor([position], device=device), 4)
-    with pytest.raises(TypeError, match="positions are"):
+    with pytest.raises(TypeError, match=r"positions|int64"):
         impl.slot_mapping(table, torch.zeros(1, device=device), 4)
-    with pytest.raises(ValueError, match="block_table have shape"):
+    with pytest.raises(ValueError, match=f"block_table|{SHAPE}"):
         impl.slot_mapping(table[None], torch.tensor([0], device=device), 4)
     pool = impl.BlockPool(3)
-    with pytest.raises(ValueError, match="-1 blocks are needed"):
+    with pytest.raises(ValueError, match=r"-1|count"):
         pool.alloc(-1)
     for block in (-1, 3):
-        with pytest.raises(ValueError, match=f"block {block} is not among the pool's 3"):
+        with pytest.raises(ValueError, match=f"{block}|block"):
             pool.references(block)
     for size in (0, -4):
-        with pytest.raises(ValueError, match=f"block_size is {size}"):
+        with pytest.raises(ValueError, match="block_size"):
             impl.PagedCache(1, 1, 1, 8, 3, size)
 
 
@@ -348,7 +349,7 @@ def test_a_request_larger_than_the_pool_is_refused(impl: ModuleType, device: str
     cache = cache_of(impl, device, blocks=5)
     k = normal(2, 2, 13, 8, device=device)
     append(cache, k[:, :, :8], k[:, :, :8])
-    with pytest.raises(ValueError, match="2 rows of 9 positions need 2 more blocks of 4, 1 of 5 are free"):
+    with pytest.raises(ValueError, match=r"\b2\b.*\b1\b|\b1\b.*\b2\b"):
         append(cache, k[:, :, :1], k[:, :, :1])
     assert cache.length == 8
     cache.crop(7)

@@ -291,12 +291,12 @@ def test_any_sequence_of_requests_adds_up(impl: ModuleType, kind: str) -> None:
 @pytest.mark.only("starter", "solution")
 def test_bad_input_is_refused(impl: ModuleType, kind: str) -> None:
     index, pool = index_of(impl, kind)
-    with pytest.raises(ValueError, match="at least one token"):
+    with pytest.raises(ValueError, match=r"token|empty"):
         index.match([])
-    with pytest.raises(ValueError, match="9 tokens fill 2 blocks of 4, 1 were given"):
+    with pytest.raises(ValueError, match="block"):
         index.insert(text(1, 2, tail=1), pool.alloc(1))
-    with pytest.raises(ValueError, match="not held"):
+    with pytest.raises(ValueError, match=r"30|held"):
         index.insert(text(1), [30])
     assert index.held == 0
-    with pytest.raises(ValueError, match="block_size is 0"):
+    with pytest.raises(ValueError, match="block_size"):
         getattr(impl, kind)(pool, 0)

@@ -80,8 +80,9 @@ def scaled_frequencies(head_dim: int, base: float, scaling: Scaling) -> Scaled:
     "yarn" blends by rotations over the original context, keeping what turns more than ``high`` times and dividing what
     turns less than ``low`` times, with attention 0.1 ln(factor) + 1 (Peng et al. 2023, arXiv:2309.00071, sections 3.2
     and 3.4; as in its code, the ramp runs over the indices of the frequencies); "llama3" blends likewise, the ramp over
-    the rotations themselves (Llama 3.1's released code). Raises ValueError for an unknown kind, a factor below 1, an
-    empty ramp, "ntk" with a head_dim of 2, and what ``frequencies`` refuses.
+    the rotations themselves (Llama 3.1's released code). Raises ValueError for an unknown kind, a factor below 1, a
+    blend whose low is not positive and below its high or whose original is not positive, "ntk" with a head_dim of 2,
+    and what ``frequencies`` refuses.
     """
     plain, factor = frequencies(head_dim, base), scaling.factor
     kind: str = scaling.kind

@@ -126,12 +126,13 @@ def test_views_and_input(impl: ModuleType, device: str) -> None:
     assert torch.allclose(found, impl.rotate(x.contiguous(), positions, impl.frequencies(8)))
 
 
+SHAPE = r"[(\[]\d|shape|dim"  # printed, or named
 BAD: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
-    "odd head_dim": ({"x": torch.ones(1, 1, 2, 5)}, ValueError, "shape"),
-    "three dimensions": ({"x": torch.ones(1, 2, 4)}, ValueError, "shape"),
+    "odd head_dim": ({"x": torch.ones(1, 1, 2, 5)}, ValueError, SHAPE),
+    "three dimensions": ({"x": torch.ones(1, 2, 4)}, ValueError, SHAPE),
     "too few frequencies": ({"frequencies": torch.ones(1)}, ValueError, "frequencies"),
-    "too few positions": ({"positions": torch.arange(1)}, ValueError, "positions have shape"),
-    "float positions": ({"positions": torch.ones(2)}, TypeError, "float32"),
+    "too few positions": ({"positions": torch.arange(1)}, ValueError, "positions"),
+    "float positions": ({"positions": torch.ones(2)}, TypeError, "float32|int"),
 }
 
 
@@ -147,13 +148,13 @@ def test_bad_input_is_refused(impl: ModuleType, device: str, case: str) -> None:
 @pytest.mark.only("starter", "solution")
 def test_bad_options_are_refused(impl: ModuleType, device: str) -> None:
     for head_dim in (0, -2, 7):
-        with pytest.raises(ValueError, match=f"head_dim is {head_dim}"):
+        with pytest.raises(ValueError, match="head_dim"):
             impl.frequencies(head_dim)
-    with pytest.raises(ValueError, match="base is 0"):
+    with pytest.raises(ValueError, match="base"):
         impl.frequencies(8, 0.0)
-    with pytest.raises(TypeError, match="int64"):
+    with pytest.raises(TypeError, match=r"int64|bool"):
         impl.positions_of(torch.ones(1, 2, dtype=torch.int64))
-    with pytest.raises(ValueError, match="past is 3"):
+    with pytest.raises(ValueError, match="past"):
         impl.positions_of(torch.ones(1, 2, dtype=torch.bool), 3)
 
 
@@ -220,12 +221,12 @@ def test_llama3_blends_by_rotations(impl: ModuleType, device: str) -> None:
 @pytest.mark.stretch
 @pytest.mark.only("starter", "solution")
 def test_bad_scaling_is_refused(impl: ModuleType, device: str) -> None:
-    with pytest.raises(ValueError, match=r"factor is 0\.5"):
+    with pytest.raises(ValueError, match="factor"):
         impl.scaled_frequencies(8, 10000.0, Scaling("linear", 0.5, 2048))
-    with pytest.raises(ValueError, match="head_dim is 2"):
+    with pytest.raises(ValueError, match="head_dim"):
         impl.scaled_frequencies(2, 10000.0, Scaling("ntk", 2.0, 2048))
     for empty in (Scaling("yarn", 2.0, 0), Scaling("yarn", 2.0, 64, 0.0), Scaling("llama3", 2.0, 64, 4.0, 4.0)):
-        with pytest.raises(ValueError, match="in this order"):
+        with pytest.raises(ValueError, match=r"low|high|original|ramp|blend"):
             impl.scaled_frequencies(8, 10000.0, empty)
-    with pytest.raises(ValueError, match="unknown kind 'other'"):
+    with pytest.raises(ValueError, match=r"kind|other"):
         impl.scaled_frequencies(8, 10000.0, Scaling("other", 2.0, 2048))  # type: ignore[arg-type]

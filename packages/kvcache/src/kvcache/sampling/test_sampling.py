@@ -176,36 +176,36 @@ def test_bad_input_is_refused(impl: ModuleType, device: str) -> None:
         lambda x: impl.sample(x, seeds, 0),
     )
     for call in calls:
-        with pytest.raises(ValueError, match="NaN"):
+        with pytest.raises(ValueError, match=r"(?i)nan"):
             call(good * float("nan"))
-        with pytest.raises(ValueError, match="shape"):
+        with pytest.raises(ValueError, match=r"[(\[]\d|shape|dim"):
             call(good[0])
-        with pytest.raises(TypeError, match="logits are"):
+        with pytest.raises(TypeError, match=r"logits|int64|float"):
             call(good.long())
     for p in (0.0, -0.1, 1.1, float("nan")):
-        with pytest.raises(ValueError, match="top-p is"):
+        with pytest.raises(ValueError, match=r"\bp\b"):
             impl.top_p(good, p)
     for p in (-0.1, 1.1):
-        with pytest.raises(ValueError, match="min-p is"):
+        with pytest.raises(ValueError, match=r"\bp\b"):
             impl.min_p(good, p)
-    with pytest.raises(ValueError, match="k is 0"):
+    with pytest.raises(ValueError, match=r"\bk\b"):
         impl.top_k(good, 0)
-    with pytest.raises(ValueError, match="penalty is 0"):
+    with pytest.raises(ValueError, match="penalty"):
         impl.repetition_penalty(good, seeds[:, None], 0.0)
-    with pytest.raises(ValueError, match="outside the vocabulary"):
+    with pytest.raises(ValueError, match=r"tokens|vocabulary"):
         impl.repetition_penalty(good, seeds[:, None] + 2, 1.5)
-    with pytest.raises(ValueError, match="tokens have shape"):
+    with pytest.raises(ValueError, match=r"tokens|rows"):
         impl.repetition_penalty(good, seeds[:1, None], 1.5)
-    with pytest.raises(ValueError, match="penalty is inf"):
+    with pytest.raises(ValueError, match="penalty"):
         impl.repetition_penalty(good, seeds[:, None], float("inf"))
-    with pytest.raises(TypeError, match="tokens are"):
+    with pytest.raises(TypeError, match=r"tokens|int64"):
         impl.repetition_penalty(good, seeds[:, None].float(), 1.5)
     for temperature in (-1.0, float("nan"), float("inf")):
-        with pytest.raises(ValueError, match=f"temperature is {temperature}"):
+        with pytest.raises(ValueError, match="temperature"):
             impl.sample(good, seeds, 0, temperature)
-    with pytest.raises(ValueError, match="seeds have shape"):
+    with pytest.raises(ValueError, match="seeds"):
         impl.sample(good, seeds[:1], 0)
-    with pytest.raises(ValueError, match=r"rows \[1\]"):
+    with pytest.raises(ValueError, match=r"rows?|finite"):
         impl.sample(torch.tensor([[0.0, 1.0], [FAR, FAR]], device=device), seeds, 0)
 
 
@@ -266,13 +266,13 @@ def test_an_ending_sequence_leaves_its_place(impl: ModuleType, device: str) -> N
 @pytest.mark.stretch
 @pytest.mark.only("starter", "solution")
 def test_bad_beams_are_refused(impl: ModuleType, device: str) -> None:
-    for width, length, words in ((0, 1, "width is 0"), (1, 0, "length is 0")):
+    for width, length, words in ((0, 1, "width"), (1, 0, "length")):
         with pytest.raises(ValueError, match=words):
             impl.beam_search(lambda t: t.float(), torch.tensor([1], device=device), width, length, 0)
     for start in (torch.ones(1, 1, dtype=torch.int64), torch.ones(0, dtype=torch.int64)):
-        with pytest.raises(ValueError, match="start has shape"):
+        with pytest.raises(ValueError, match="start"):
             impl.beam_search(lambda t: t.float(), start.to(device), 2, 3, 0)
-    with pytest.raises(ValueError, match="NaN"):
+    with pytest.raises(ValueError, match=r"(?i)nan"):
         impl.beam_search(lambda t: t.float() * float("nan"), torch.tensor([1], device=device), 2, 3, 0)
 
 
@@ -418,17 +418,17 @@ def test_every_drawn_text_matches(impl: ModuleType, pattern: str, seed: int, spa
 def test_bad_constraints_are_refused(impl: ModuleType, device: str) -> None:
     tokens = [b"", b"a"]
     table = impl.token_table(automaton("aaa"), tokens, EOS)
-    with pytest.raises(ValueError, match="eos is 2, outside the vocabulary of 2"):
+    with pytest.raises(ValueError, match="eos"):
         impl.token_table(automaton("a"), tokens, 2)
-    with pytest.raises(ValueError, match="no text of these 2 tokens matches 'ab'"):
+    with pytest.raises(ValueError, match=r"match|ab"):
         impl.token_table(automaton("ab"), tokens, EOS)
     good, start = torch.zeros(1, 2, device=device), torch.zeros(1, dtype=torch.int64, device=device)
     for logits, states in ((good, start[:0]), (torch.zeros(1, 3, device=device), start)):
-        with pytest.raises(ValueError, match="are wanted"):
+        with pytest.raises(ValueError, match=r"states|logits|vocabulary|[(\[]\d"):
             impl.constrain(logits, table, states)
-    with pytest.raises(ValueError, match="not all among"):
+    with pytest.raises(ValueError, match=r"states?"):
         impl.constrain(good, table, start + 9)
-    with pytest.raises(ValueError, match="row 0 needs 4 more tokens to end well, 3 are left"):
+    with pytest.raises(ValueError, match=r"left|3"):
         impl.constrain(good, table, start, 3)
-    with pytest.raises(ValueError, match="NaN"):
+    with pytest.raises(ValueError, match=r"(?i)nan"):
         impl.constrain(good * float("nan"), table, start)
