@@ -141,6 +141,8 @@ def test_compare_as_json_and_as_a_picture(
         (("compare", "--contexts", "8", "--tokens", "-3"), "--tokens -3"),
         (("compare", "--contexts", "8,x"), "positive numbers are wanted"),
         (("compare", "--contexts", "500"), "beyond the model's limit of 512"),
+        (("compare", "--out", "table.txt"), "ends in .png, .svg, .pdf"),
+        (("compare", "--out", f"{__file__}/compare.png", "--contexts", "500"), "test_cli.py"),
         (("generate", "--device", "tpu"), "no device 'tpu' here"),
         (("compare", "--device", "tpu"), "no device 'tpu' here"),
         (("generate", "--nope"), "--nope"),

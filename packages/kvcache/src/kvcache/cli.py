@@ -35,6 +35,7 @@ PROMPT = "def parse(text):\n    "
 KINDS = ("contiguous", "sliding", "paged", "kivi4", "kivi8")
 EXERCISE = {"paged": "kvcache.paging", "kivi4": "kvcache.kivi", "kivi8": "kvcache.kivi"}
 BLOCK, GROUP = 16, 32
+PICTURES = (".png", ".svg", ".pdf")
 
 ModelOption = Annotated[str, typer.Option(help="tinylm, a folder, or an id of the Hugging Face hub (Llama family)")]
 MineOption = Annotated[str, typer.Option(help="run your starters where they are solved; or the name of one exercise")]
@@ -117,6 +118,7 @@ def generate(
         f" all {held.length} positions in full precision), {bound / seconds:.0%} of the bound by reading"
         f" {read / 1e6:.1f} MB a token",
         highlight=False,
+        soft_wrap=True,
     )
 
 
@@ -179,7 +181,12 @@ def compare(
     if len(lengths) != len(contexts.split(",")) or min(lengths) < 1 or tokens < 1 or rounds < 1:
         msg = f"--contexts {contexts} --tokens {tokens} --rounds {rounds}: positive numbers are wanted"
         raise ValueError(msg)
+    if out.suffix not in PICTURES:
+        msg = f"--out {out}: a name that ends in {', '.join(PICTURES)} is wanted"
+        raise ValueError(msg)
     place = pick_device(device)
+    if not as_json:
+        out.parent.mkdir(parents=True, exist_ok=True)  # what cannot be written to is refused before any work
     loaded = load(model, place)
     plain = Decoder.from_model(loaded.model)
     if max(lengths) + tokens > plain.config.positions:
@@ -230,8 +237,7 @@ def draw(results: dict[int, Any], out: Path) -> None:
     axes.set_ylabel("tokens per second")
     axes.set_ylim(bottom=0)
     axes.legend()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_suffix(".tmp.png")
+    temporary = out.with_suffix(f".tmp{out.suffix}")
     figure.savefig(temporary, dpi=120)
     plt.close(figure)
     temporary.replace(out)

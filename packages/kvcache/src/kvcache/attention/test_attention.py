@@ -64,9 +64,10 @@ def expected(q: Tensor, k: Tensor, v: Tensor, window: int | None = None, padding
             at = kv_len - q_len + i
             low = 0 if window is None else max(0, at - window + 1)
             seen = [j for j in range(low, at + 1) if padding_mask is None or bool(padding_mask[b, j])]
-            for h in range(heads if seen else 0):
-                scores = k[b, h // group, seen] @ q[b, h, i] / math.sqrt(head_dim)
-                out[b, h, i] = scores.softmax(0) @ v[b, h // group, seen]
+            if seen:
+                own = [h // group for h in range(heads)]  # the key head of each query head
+                scores = (k[b, own][:, seen] @ q[b, :, i, :, None])[..., 0] / math.sqrt(head_dim)  # (heads, seen)
+                out[b, :, i] = (scores.softmax(1)[:, None] @ v[b, own][:, seen])[:, 0]
     return out
 
 

@@ -197,16 +197,16 @@ def walk(table: Tensor, start: Tensor, count: int, generator: torch.Generator) -
     return start
 
 
-def draws_of(impl: ModuleType) -> int:
-    """Take fewer where rows are taken one at a time."""
+def draws_of(impl: ModuleType, cells: int) -> int:
+    """Take fewer where rows are taken one at a time: as many as fill ``cells`` with 40 each, with 16 in a peer."""
     name = impl.__name__.rsplit(".", 1)[-1]
-    return {"baseline": 20_000, "peer_transformers": 4000}.get(name, DRAWS)
+    return {"baseline": 40 * cells, "peer_transformers": 16 * cells}.get(name, DRAWS)
 
 
 def test_sequences_are_distributed_as_the_target_s(impl: ModuleType, device: str) -> None:
     generator, count = torch.Generator().manual_seed(0), 3
     q, p = tables(0)
-    rows = draws_of(impl)
+    rows = draws_of(impl, 256)
     drafted = walk(q, torch.zeros(rows, 1, dtype=torch.int64), count, generator)  # (rows, 1 + k), all begin with 0
     given = placed(device, drafted[:, 1:], q[drafted[:, :-1]], p[drafted])
     found = impl.accept(*given, generator).cpu()
@@ -235,7 +235,7 @@ def test_sequences_are_distributed_as_the_target_s(impl: ModuleType, device: str
 def test_a_draft_like_the_target_is_accepted(impl: ModuleType, device: str, dtype: torch.dtype) -> None:
     if device == "mps" and dtype == torch.float64:
         pytest.skip("MPS has no float64")
-    generator, rows = torch.Generator().manual_seed(3), draws_of(impl)
+    generator, rows = torch.Generator().manual_seed(3), draws_of(impl, 50)
     p = tables(5)[1].to(dtype)
     drafted = walk(p.double(), torch.zeros(rows, 1, dtype=torch.int64), 2, generator)
     given = placed(device, drafted[:, 1:], p[drafted[:, :-1]], p[drafted])
@@ -246,7 +246,7 @@ def test_a_draft_like_the_target_is_accepted(impl: ModuleType, device: str, dtyp
 
 
 def test_disjoint_distributions_accept_nothing(impl: ModuleType, device: str) -> None:
-    generator, rows = torch.Generator().manual_seed(4), draws_of(impl)
+    generator, rows = torch.Generator().manual_seed(4), draws_of(impl, 50)
     q = torch.tensor([0.5, 0.5, 0.0, 0.0, 0.0], dtype=torch.float64)
     p = torch.tensor([0.0, 0.0, 0.2, 0.7, 0.1], dtype=torch.float64)
     drafted = torch.multinomial(q.expand(rows, -1), 2, replacement=True, generator=generator)
