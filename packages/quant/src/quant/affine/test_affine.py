@@ -248,17 +248,21 @@ def test_codes_come_back_as_themselves(
     assert torch.equal(again, codes), f"seed {seed}: quantizing what came back changed {(again != codes).sum()} codes"
 
 
+# A refusal names the argument, what was given, or what is accepted.
+SHAPE = r"(?i)\bx\b|codes|shape|dim|empty|[(\[]\d"  # named, or printed
+NAN = r"(?i)nan|inf|finite"
+DTYPE = r"(?i)\bu?int|dtype|float"  # what was given, or what is accepted
 BAD: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "one bit": ({"bits": 1}, ValueError, "bits"),
     "nine bits": ({"bits": 9}, ValueError, "bits"),
     "group 0": ({"granularity": 0}, ValueError, "granularity"),
     "group -32": ({"granularity": -32}, ValueError, "granularity"),
     "unknown granularity": ({"granularity": "row"}, ValueError, "granularity"),
-    "integers": ({"x": torch.ones(2, 3, dtype=torch.int64)}, TypeError, "int64"),
-    "one dimension": ({"x": torch.ones(3)}, ValueError, "shape"),
-    "no columns": ({"x": torch.ones(2, 0)}, ValueError, "shape"),
-    "NaN": ({"x": torch.tensor([[1.0, float("nan")]])}, ValueError, "NaN"),
-    "inf": ({"x": torch.tensor([[1.0, float("-inf")]])}, ValueError, "inf"),
+    "integers": ({"x": torch.ones(2, 3, dtype=torch.int64)}, TypeError, DTYPE),
+    "one dimension": ({"x": torch.ones(3)}, ValueError, SHAPE),
+    "no columns": ({"x": torch.ones(2, 0)}, ValueError, SHAPE),
+    "NaN": ({"x": torch.tensor([[1.0, float("nan")]])}, ValueError, NAN),
+    "inf": ({"x": torch.tensor([[1.0, float("-inf")]])}, ValueError, NAN),
 }
 
 
@@ -275,13 +279,13 @@ def test_bad_input_is_refused(impl: ModuleType, device: str, case: str) -> None:
 @pytest.mark.only("starter", "solution")
 def test_quantize_refuses_what_does_not_fit(impl: ModuleType, device: str) -> None:
     qparams = QParams(torch.ones(2, 1, device=device), torch.zeros(2, 1, dtype=torch.int32, device=device), 4, 8)
-    with pytest.raises(ValueError, match="shape"):
+    with pytest.raises(ValueError, match=SHAPE):
         impl.quantize(torch.ones(3, 4, device=device), qparams)
-    with pytest.raises(ValueError, match="shape"):
+    with pytest.raises(ValueError, match=SHAPE):
         impl.dequantize(torch.ones(2, 9, dtype=torch.int8, device=device), qparams)
-    with pytest.raises(ValueError, match="NaN"):
+    with pytest.raises(ValueError, match=NAN):
         impl.quantize(torch.full((2, 4), float("nan"), device=device), qparams)
-    with pytest.raises(TypeError, match="int32"):
+    with pytest.raises(TypeError, match=DTYPE):
         impl.quantize(torch.ones(2, 4, dtype=torch.int32, device=device), qparams)
     whole = QParams(torch.ones(1, 1, device=device), torch.zeros(1, 1, dtype=torch.int32, device=device), 4, 8)
     codes = impl.quantize(torch.ones(0, 4, device=device), whole)
@@ -349,11 +353,11 @@ def test_mxfp4_of_zeros_is_zeros(impl: ModuleType, device: str) -> None:
 @pytest.mark.stretch
 @pytest.mark.only("starter", "solution")
 def test_float_formats_refuse_bad_input(impl: ModuleType, device: str) -> None:
-    with pytest.raises(ValueError, match="33 columns"):
+    with pytest.raises(ValueError, match=r"33|32|cols|columns"):
         impl.quantize_mxfp4(torch.ones(1, 33, device=device))
-    with pytest.raises(ValueError, match="NaN"):
+    with pytest.raises(ValueError, match=NAN):
         impl.quantize_mxfp4(torch.full((1, 32), float("nan"), device=device))
-    with pytest.raises(ValueError, match="inf"):
+    with pytest.raises(ValueError, match=NAN):
         impl.round_e4m3(torch.tensor([float("inf")], device=device))
-    with pytest.raises(TypeError, match="int"):
+    with pytest.raises(TypeError, match=DTYPE):
         impl.round_e4m3(torch.ones(3, dtype=torch.int16, device=device))

@@ -15,6 +15,11 @@ from quant.affine import QParams
 from quant.affine.solution import choose_qparams, dequantize, quantize
 from quant.hessian import SHRINK, Hessian
 
+# A refusal names the argument, what was given, or what is accepted.
+SHAPE = r"\bx\b|weight|[Hh]essian|[Ss]hape|dim|empty|[(\[]\d"  # named, or printed
+NAN = r"[Nn]a[Nn]|inf|finite"
+DTYPE = r"\bu?int|dtype|float"  # what was given, or what is accepted
+SINGULAR = r"definite|singular|damping"
 OURS = pytest.mark.only("starter", "solution")
 SHAPES = [(7, 140, 32), (5, 150, 144), (4, 37, 10), (3, 5, 8), (1, 1, 4), (6, 40, 1)]  # rows, cols, group
 
@@ -236,18 +241,18 @@ def test_half_precision_weights(impl: ModuleType, device: str, dtype: torch.dtyp
 @pytest.mark.parametrize(
     ("weight", "matrix", "options", "error", "words"),
     [
-        (torch.ones(2, 4), torch.eye(4), (1, 4), ValueError, "bits is 1"),
-        (torch.ones(2, 4), torch.eye(4), (9, 4), ValueError, "bits is 9"),
-        (torch.ones(2, 4), torch.eye(4), (4, 0), ValueError, "granularity is 0"),
-        (torch.ones(2, 4), torch.eye(4), (4, 4, -0.1), ValueError, "damping is -0.1"),
-        (torch.ones(2, 4), torch.eye(4), (4, 4, float("nan")), ValueError, "damping is nan"),
-        (torch.ones(2, 4), torch.eye(3), (4, 4), ValueError, "the Hessian has shape"),
-        (torch.ones(4), torch.eye(4), (4, 4), ValueError, "x has shape"),
-        (torch.ones(0, 4), torch.eye(4), (4, 4), ValueError, "x has shape"),
-        (torch.full((2, 4), float("nan")), torch.eye(4), (4, 4), ValueError, "NaN or inf"),
-        (torch.ones(2, 4), torch.full((4, 4), float("nan")), (4, 4), ValueError, "not positive definite"),
-        (torch.ones(2, 4), torch.ones(4, 4), (4, 4, 0.0), ValueError, "not positive definite"),
-        (torch.ones(2, 4, dtype=torch.int8), torch.eye(4), (4, 4), TypeError, "x is torch.int8"),
+        (torch.ones(2, 4), torch.eye(4), (1, 4), ValueError, "bits"),
+        (torch.ones(2, 4), torch.eye(4), (9, 4), ValueError, "bits"),
+        (torch.ones(2, 4), torch.eye(4), (4, 0), ValueError, r"group|granularity"),
+        (torch.ones(2, 4), torch.eye(4), (4, 4, -0.1), ValueError, "damping"),
+        (torch.ones(2, 4), torch.eye(4), (4, 4, float("nan")), ValueError, "damping"),
+        (torch.ones(2, 4), torch.eye(3), (4, 4), ValueError, SHAPE),
+        (torch.ones(4), torch.eye(4), (4, 4), ValueError, SHAPE),
+        (torch.ones(0, 4), torch.eye(4), (4, 4), ValueError, SHAPE),
+        (torch.full((2, 4), float("nan")), torch.eye(4), (4, 4), ValueError, NAN),
+        (torch.ones(2, 4), torch.full((4, 4), float("nan")), (4, 4), ValueError, rf"{SINGULAR}|{NAN}"),
+        (torch.ones(2, 4), torch.ones(4, 4), (4, 4, 0.0), ValueError, SINGULAR),
+        (torch.ones(2, 4, dtype=torch.int8), torch.eye(4), (4, 4), TypeError, DTYPE),
     ],
 )
 def test_what_cannot_be_rounded_is_refused(
@@ -267,12 +272,12 @@ def test_what_cannot_be_rounded_is_refused(
 def test_what_cannot_be_accumulated_is_refused(impl: ModuleType, device: str) -> None:
     first = impl.accumulate(None, torch.ones(3, 4, device=device))
     for x in (torch.ones(0, 4), torch.ones(3, 5), torch.ones(())):
-        with pytest.raises(ValueError, match="x has shape"):
+        with pytest.raises(ValueError, match=SHAPE):
             impl.accumulate(first, x.to(device))
     for value in ("nan", "inf", "1e30"):
-        with pytest.raises(ValueError, match="NaN or inf"):
+        with pytest.raises(ValueError, match=NAN):
             impl.accumulate(first, torch.full((3, 4), float(value), device=device))
-    with pytest.raises(TypeError, match="int64"):
+    with pytest.raises(TypeError, match=DTYPE):
         impl.accumulate(first, torch.ones(3, 4, dtype=torch.int64, device=device))
 
 
@@ -316,9 +321,9 @@ def test_the_target_is_the_least_squares_solution(impl: ModuleType, device: str)
 @OURS
 def test_a_drift_of_another_shape_is_refused(impl: ModuleType, device: str) -> None:
     weight, hessian = case(3, 4)
-    with pytest.raises(ValueError, match=r"drift has shape \(4, 3\)"):
+    with pytest.raises(ValueError, match=rf"drift|{SHAPE}"):
         impl.retarget(weight.to(device), on(device, hessian), torch.zeros(4, 3, device=device))
-    with pytest.raises(ValueError, match="damping is -1"):
+    with pytest.raises(ValueError, match="damping"):
         impl.retarget(weight.to(device), on(device, hessian), torch.zeros(4, 4, device=device), -1)
 
 
@@ -428,11 +433,11 @@ def test_a_model_keeps_its_modes_and_has_no_hooks_left(impl: ModuleType, device:
 @OURS
 def test_a_model_that_cannot_be_rounded_is_refused(impl: ModuleType, device: str) -> None:
     model, batches = small(device)
-    with pytest.raises(ValueError, match="no batches"):
+    with pytest.raises(ValueError, match="batch"):
         impl.gptq_model(model, [])
-    with pytest.raises(ValueError, match="no linear layer"):
+    with pytest.raises(ValueError, match=r"(?i)layer|linear"):
         impl.gptq_model(nn.Sequential(nn.ReLU()), [{"input": torch.ones(1, 3)}])
-    with pytest.raises(ValueError, match="bits is 1"):
+    with pytest.raises(ValueError, match="bits"):
         impl.gptq_model(model, batches, 1)
 
 
@@ -546,14 +551,14 @@ def test_the_loss_changes_less_when_rows_make_up_for_each_other(impl: ModuleType
 @OURS
 def test_what_rows_cannot_do_is_refused(impl: ModuleType, device: str) -> None:
     weight, hessian = case(3, 4)
-    with pytest.raises(ValueError, match=r"Hessian has shape \(4, 4\), must be \(3, 3\)"):
+    with pytest.raises(ValueError, match=SHAPE):
         impl.gptq_both(weight.to(device), on(device, hessian), on(device, hessian))
-    with pytest.raises(ValueError, match="at_once is 0"):
+    with pytest.raises(ValueError, match="at_once"):
         impl.gptq_both(weight.to(device), on(device, hessian), Hessian(torch.eye(3, device=device), 9), at_once=0)
     for call in (impl.gptq_both, lambda w, h, _g, bits: impl.search_qparams(w, h, bits)):
-        with pytest.raises(ValueError, match="bits is 9"):
+        with pytest.raises(ValueError, match="bits"):
             call(weight.to(device), on(device, hessian), Hessian(torch.eye(3, device=device), 9), 9)
-    with pytest.raises(ValueError, match=r"Hessian has shape \(3, 3\), must be \(4, 4\)"):
+    with pytest.raises(ValueError, match=SHAPE):
         impl.search_qparams(weight.to(device), Hessian(torch.eye(3, device=device), 9))
 
 
@@ -592,7 +597,7 @@ def test_gradients_reach_every_layer_that_matters(impl: ModuleType, device: str)
     assert all(parameter.grad is None for parameter in model.parameters()), "gradients are left on the weights"
     left = [name for name, module in model.named_modules() if module._forward_hooks]  # noqa: SLF001
     assert not left, f"the hooks of {left} are still there"
-    with pytest.raises(ValueError, match="no batches"):
+    with pytest.raises(ValueError, match="batch"):
         impl.output_hessians(model, [], lambda output: output)
 
 

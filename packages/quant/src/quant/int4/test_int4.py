@@ -236,19 +236,19 @@ def test_the_native_kernel_sums_whole_numbers(
 @pytest.mark.only("starter", "solution")
 def test_bad_input_is_refused(impl: ModuleType, device: str) -> None:
     made = impl.Int4Linear.from_float(layer(32, 16, device=device))
-    with pytest.raises(ValueError, match="32"):
+    with pytest.raises(ValueError, match=r"\b3[12]\b|in_features"):
         made(torch.ones(2, 31, device=device))
-    with pytest.raises(TypeError, match="int64"):
+    with pytest.raises(TypeError, match=r"(?i)int|float|dtype"):
         made(torch.ones(2, 32, dtype=torch.int64, device=device))
-    with pytest.raises(TypeError, match="Embedding"):
+    with pytest.raises(TypeError, match=r"Embedding|Linear|linear"):
         impl.Int4Linear.from_float(nn.Embedding(3, 4))
-    with pytest.raises(ValueError, match="granularity is 0"):
+    with pytest.raises(ValueError, match=r"group|granularity|\b0\b"):
         impl.Int4Linear.from_float(layer(32, 16, device=device), 0)
-    with pytest.raises(ValueError, match=r"\(0, 32\)"):
+    with pytest.raises(ValueError, match=r"(?i)shape|empty|\b0\b|element"):
         impl.Int4Linear.from_float(nn.Linear(32, 0, device=device))
     broken = layer(32, 16, device=device)
     broken.weight.data[0, 0] = float("inf")
-    with pytest.raises(ValueError, match="inf"):
+    with pytest.raises(ValueError, match=r"(?i)nan|inf|finite"):
         impl.Int4Linear.from_float(broken)
-    with pytest.raises(ValueError, match="shapes"):
+    with pytest.raises(ValueError, match=r"(?i)shape|scale|[(\[]\d"):
         impl.Int4Linear(made.packed, made.scale[:, :0], made.zero_point, None, 32, 32)

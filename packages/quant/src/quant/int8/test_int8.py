@@ -288,26 +288,26 @@ def test_attention_that_reads_its_weights_is_left_alone(impl: ModuleType, device
 
 @pytest.mark.only("starter", "solution")
 def test_bad_layers_are_refused(impl: ModuleType, device: str) -> None:
-    with pytest.raises(TypeError, match="Conv1d"):
+    with pytest.raises(TypeError, match=r"Conv1d|Linear|linear"):
         impl.Int8Linear.from_float(nn.Conv1d(3, 3, 1))
-    with pytest.raises(ValueError, match=r"\(0, 8\)"):
+    with pytest.raises(ValueError, match=r"(?i)shape|empty|\b0\b|no |out"):
         impl.Int8Linear.from_float(nn.Linear(8, 0, device=device))
     broken = layer(8, 4, device=device)
     broken.weight.data[1, 1] = float("nan")
-    with pytest.raises(ValueError, match="NaN"):
+    with pytest.raises(ValueError, match=r"(?i)nan|inf|finite"):
         impl.Int8Linear.from_float(broken)
-    with pytest.raises(TypeError, match="float32"):
+    with pytest.raises(TypeError, match=r"float|int8|codes"):
         impl.Int8Linear(torch.ones(4, 8), torch.ones(4), None)
-    with pytest.raises(ValueError, match="shapes"):
+    with pytest.raises(ValueError, match=r"(?i)shape|scale|[(\[]\d"):
         impl.Int8Linear(torch.ones(4, 8, dtype=torch.int8), torch.ones(8), None)
 
 
 @pytest.mark.only("starter", "solution")
 def test_bad_inputs_are_refused(impl: ModuleType, device: str) -> None:
     found = impl.Int8Linear.from_float(layer(8, 4, device=device))
-    with pytest.raises(ValueError, match="8"):
+    with pytest.raises(ValueError, match=r"\b[89]\b"):
         found(torch.ones(2, 9, device=device))
-    with pytest.raises(TypeError, match="int64"):
+    with pytest.raises(TypeError, match=r"(?i)int|float|dtype"):
         found(torch.ones(2, 8, dtype=torch.int64, device=device))
 
 
@@ -318,7 +318,7 @@ def test_a_model_without_layers_to_swap_is_refused(impl: ModuleType, device: str
         (Block(), Policy(include=("nothing",))),
         (Block(), Policy(("head",))),
     ):
-        with pytest.raises(ValueError, match="no linear layer"):
+        with pytest.raises(ValueError, match=r"(?i)layer|linear|include|policy"):
             impl.quantize_model(model, policy)
 
 
@@ -388,11 +388,11 @@ def test_a_static_model(impl: ModuleType, device: str) -> None:
 def test_bad_ranges_are_refused(impl: ModuleType, device: str) -> None:
     linear = layer(8, 4, device=device)
     for span in ((1.0, -1.0), (float("-inf"), 1.0), (0.0, float("nan"))):
-        with pytest.raises(ValueError, match="input_range"):
+        with pytest.raises(ValueError, match="range"):
             impl.StaticInt8Linear.from_float(linear, span)
-    with pytest.raises(ValueError, match="no range was calibrated for 'again'"):
+    with pytest.raises(ValueError, match=r"again|range"):
         impl.quantize_model(Block(), Policy(activations="static"), {"down": (0.0, 1.0)})
-    with pytest.raises(ValueError, match="no batches"):
+    with pytest.raises(ValueError, match="batch"):
         impl.calibrate(Block(), [])
 
 

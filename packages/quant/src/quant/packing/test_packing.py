@@ -131,22 +131,22 @@ def test_bad_input_is_refused(impl: ModuleType, device: str) -> None:
             impl.pack(codes, bits)
         with pytest.raises(ValueError, match="bits"):
             impl.unpack(codes.view(torch.uint8), bits, 4)
-    with pytest.raises(ValueError, match="-8 to 7"):
+    with pytest.raises(ValueError, match=r"codes|-8|\b[78]\b|bits"):
         impl.pack(codes + 8, 4)
-    with pytest.raises(ValueError, match="-2 to 1"):
+    with pytest.raises(ValueError, match=r"codes|-[23]|\b1\b|bits"):
         impl.pack(codes - 3, 2)
-    with pytest.raises(ValueError, match="shape"):
+    with pytest.raises(ValueError, match=r"(?i)codes|shape|dim|[(\[]\d"):
         impl.pack(codes[0], 4)
-    with pytest.raises(TypeError, match="int32"):
+    with pytest.raises(TypeError, match=r"int(32|8)|codes|dtype"):
         impl.pack(codes.int(), 4)
-    with pytest.raises(TypeError, match="int8"):
+    with pytest.raises(TypeError, match=r"int8|packed|dtype"):
         impl.unpack(codes, 4, 8)
-    with pytest.raises(ValueError, match="9 codes"):
+    with pytest.raises(ValueError, match=r"\b[945]\b|cols|packed"):
         impl.unpack(codes.view(torch.uint8), 4, 9)
     for arguments in ((0, 4, 4, 32), (4, 4, 4, 0), (4, 4, 4, 32, -1)):
-        with pytest.raises(ValueError, match="positive"):
+        with pytest.raises(ValueError, match=r"rows|group|scale_bits|-1|\b0\b|positive"):
             impl.bits_per_weight(*arguments)
-    with pytest.raises(ValueError, match="bits is 1"):
+    with pytest.raises(ValueError, match="bits"):
         impl.bits_per_weight(4, 4, 1, 32)
 
 
@@ -184,9 +184,9 @@ def test_codes_straddle_bytes(impl: ModuleType, device: str) -> None:
 @pytest.mark.only("starter", "solution")
 def test_dense_packing_refuses_bad_input(impl: ModuleType, device: str) -> None:
     codes = torch.zeros(2, 4, dtype=torch.int8, device=device)
-    with pytest.raises(ValueError, match="bits is 9"):
+    with pytest.raises(ValueError, match="bits"):
         impl.pack_dense(codes, 9)
-    with pytest.raises(ValueError, match="-4 to 3"):
+    with pytest.raises(ValueError, match=r"codes|-4|\b[34]\b|bits"):
         impl.pack_dense(codes + 4, 3)
-    with pytest.raises(ValueError, match="4 codes"):
+    with pytest.raises(ValueError, match=r"\b[42]\b|cols|packed"):
         impl.unpack_dense(codes.view(torch.uint8), 3, 4)
