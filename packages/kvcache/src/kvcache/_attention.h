@@ -54,7 +54,7 @@ INLINE void mix(int rows, int vecs, int kind, const float *weights, const char *
     vec acc[ROWS][WIDE];
     for (int m = 0; m < rows; m++)
         for (int i = 0; i < vecs; i++) acc[m][i] = load(out + m * dim + i * LANES);
-    multiply(rows, vecs, kind, weights, width, v, dim, count, 0, acc);
+    multiply(rows, vecs, kind, weights, width, v, dim, count, acc);
     for (int m = 0; m < rows; m++)
         for (int i = 0; i < vecs; i++) store(out + m * dim + i * LANES, acc[m][i]);
 }

@@ -60,16 +60,12 @@ INLINE vec widen(const void *p, long i, int kind) {
 INLINE vec choose(ints which, vec yes, vec no) { return (vec)((which & (ints)yes) | (~which & (ints)no)); }
 
 // Add rows of `x`, `xs` apart, times `count` rows of `w`, `ws` elements apart, in this order: (rows, count) x (count,
-// vecs * LANES). No sum depends on how many rows there are. `w` is fetched `ahead` bytes early where that is not 0.
+// vecs * LANES). No sum depends on how many rows there are.
 INLINE void multiply(int rows, int vecs, int kind, const float *x, long xs, const void *w, long ws, long count,
-                     long ahead, vec acc[ROWS][WIDE]) {
-    const long size = kind == F32 ? 4 : kind == BF16 ? 2 : 1;
+                     vec acc[ROWS][WIDE]) {
     for (long k = 0; k < count; k++) {
         vec wide[WIDE];
         for (int i = 0; i < vecs; i++) wide[i] = widen(w, k * ws + i * LANES, kind);
-        if (ahead)
-            for (long at = 0; at < vecs * LANES * size; at += 64)
-                __builtin_prefetch((const char *)w + k * ws * size + ahead + at);
         for (int m = 0; m < rows; m++)
             for (int i = 0; i < vecs; i++) acc[m][i] += x[m * xs + k] * wide[i];
     }
