@@ -23,7 +23,7 @@ Fall = Callable[[Vector], Vector]
 Rough = Callable[[Vector], tuple[Vector, Vector]]
 ROOT_HALF, ROOT_TAU = math.sqrt(0.5), math.sqrt(2 * math.pi)
 EPS = 2.0**-53
-FEW = 1e4  # the sum of shapes up to which a beta tail's argument needs no more than 16 digits
+FEW = 3e3  # the sum of shapes up to which a beta tail's argument needs no more than 16 digits
 LONG = 400.0  # shape up to which series and continued fraction of a gamma tail are short enough
 LOG_EPS = math.log(EPS)
 SQUARED, LARGEST, TINIEST = 1e154, 1.7e308, 5e-324  # what can be squared, and what there is
@@ -36,13 +36,45 @@ FALL = 38.0  # the integrand is followed until it is exp(-FALL) of what it was
 SHORT = 5.0  # up to this shape the power series is short enough
 STEPS = 100  # Halley's or Newton's, at most
 CLOSE = 1e-5  # to the root: the third power of it is what the next of Halley's steps leaves
-ROWS, MOST = 100, 1000  # terms of a series taken at once, and at most
+ROWS, MOST = 400, 1000  # terms of a series taken at once, and at most
 MIXED, HEAVY = 400, 200.0  # terms of a Poisson mixture at most, and the mean up to which they are enough
 DEEP = 600.0  # the largest exponent of a mixture, lest it underflow before it is multiplied
 ALL = 0.999  # beyond, what is missing is computed
 MUCH = 0.01  # of a sum, so that two digits are lost
 CALM = 40.0  # twice the exponent up to which its rounding costs no more than 1e-14
+CENTRAL = 0.5 - 0.425  # the normal tail from which on the quantile is nearly a line
 BLOCK = 1 << 10  # values worked on at a time: they stay in the cache
+# Numerator and denominator of Wichura's three rational functions, from the highest power on.
+CENTRE = (
+    (2509.0809287301227, 5226.495278852854),
+    (33430.57558358813, 28729.085735721943),
+    (67265.7709270087, 39307.89580009271),
+    (45921.95393154987, 21213.794301586597),
+    (13731.69376550946, 5394.196021424751),
+    (1971.5909503065513, 687.1870074920579),
+    (133.14166789178438, 42.31333070160091),
+    (3.3871328727963665, 1.0),
+)
+BESIDE = (
+    (0.0007745450142783414, 1.0507500716444169e-09),
+    (0.022723844989269184, 0.0005475938084995345),
+    (0.2417807251774506, 0.015198666563616457),
+    (1.2704582524523684, 0.14810397642748008),
+    (3.6478483247632045, 0.6897673349851),
+    (5.769497221460691, 1.6763848301838038),
+    (4.630337846156546, 2.053191626637759),
+    (1.4234371107496835, 1.0),
+)
+OUTSIDE = (
+    (2.0103343992922881e-07, 2.0442631033899397e-15),
+    (2.7115555687434876e-05, 1.421511758316446e-07),
+    (0.0012426609473880784, 1.8463183175100548e-05),
+    (0.026532189526576124, 0.0007868691311456133),
+    (0.29656057182850487, 0.014875361290850615),
+    (1.7848265399172913, 0.1369298809227358),
+    (5.463784911164114, 0.599832206555888),
+    (6.657904643501103, 1.0),
+)
 
 
 class Side(NamedTuple):
@@ -76,11 +108,15 @@ def norm_tail(x: Real, upper: bool, log: bool) -> Real:  # noqa: FBT001
 
 def norm_quantile(p: Real, upper: bool) -> Real:  # noqa: FBT001
     """Return the x with probability ``p`` above it, or not above it. Raises ValueError for p outside [0, 1]."""
-
-    def start(p: Real, sign: Real) -> Real:
-        return sign * _normal_start(p)
-
-    return _quantile(p, upper, _normal, start, lambda x, step: x + step, lambda x: x, (-math.inf, math.inf))
+    if isinstance(p, float | int) and 0 < p < 1:
+        size: Real = _normal_quantile(min(float(p), 1.0 - p))
+        return size if (p <= 0.5) == upper else -size  # noqa: PLR2004
+    (flat,), shape = _flat(_probability(p))
+    with np.errstate(all="ignore"):
+        size = _normal_quantile(np.minimum(flat, 1 - flat))  # the smaller side has the more digits
+        found = np.where((flat <= 0.5) == upper, size, -size)  # noqa: PLR2004
+    found = _ends(found, flat, upper, (-math.inf, math.inf)).reshape(shape)
+    return _as_given(found, p)
 
 
 def t_tail(x: Real, upper: bool, log: bool, df: Real) -> Real:  # noqa: FBT001
@@ -101,7 +137,7 @@ def t_quantile(p: Real, upper: bool, df: Real) -> Real:  # noqa: FBT001
     _refuse_shape("df", df, endless=True)
 
     def start(p: Real, sign: Real, df: Real) -> Real:  # u is z + log(f) / z, Temme 1992, Math. Comp. 58(198), eq. 3.5
-        of, z = _of(p), _normal_start(p)
+        of, z = _of(p), _clip(_normal_quantile(p), 1e-9, math.inf)
         y = z * z / df
         u = z + 0.5 * of.log(-y / of.expm1(-y)) / z
         return sign * of.sqrt(df * of.expm1(_clip(u * u / df, 0.0, 600.0)))
@@ -141,7 +177,7 @@ def chi2_quantile(p: Real, upper: bool, df: Real) -> Real:  # noqa: FBT001
     _refuse_shape("df", df)
 
     def start(p: Real, sign: Real, a: Real) -> Real:  # Wilson and Hilferty 1931; from below Newton's steps come back
-        cube = 1 - 1 / (9 * a) + sign * _normal_start(p) / (3 * _of(a).sqrt(a))
+        cube = 1 - 1 / (9 * a) + sign * _normal_quantile(p) / (3 * _of(a).sqrt(a))
         return a * _clip(cube, 0.1, math.inf) ** 3
 
     return 2 * _quantile(p, upper, _gamma, start, _stretch, lambda x, a: x - a, (0.0, math.inf), _half(df))
@@ -637,6 +673,11 @@ def _beta(a: Real, b: Real, x: Pair, y: Pair, *, plain: bool = True) -> Side:
         before = pairs.times((a, zero), y)
         apart = pairs.add(pairs.times((b, zero), x), (-before[0], -before[1]))  # (a + b) x - a: how far beyond the mode
     left = apart[0] < 0
+    if isinstance(a, float) and isinstance(left, np.ndarray):
+        if left.any() and not left.all():  # apart, so that the shapes stay numbers: their series are polynomials then
+            halves = [_beta(a, b, _pick_some(x, half), _pick_some(y, half), plain=plain) for half in (left, ~left)]
+            return Side(*(_joined(left, *parts) for parts in zip(*halves, strict=True)))
+        left = bool(left.size and left[0])
     # The right tail, where y is the smaller one; the left tail is the right one of the mirrored distribution.
     a, b = _pick(left, b, a), _pick(left, a, b)
     x, y = _pick_pair(left, y, x), _pick_pair(left, x, y)
@@ -670,6 +711,9 @@ def _beta_series(a: Real, b: Real, n: Real, x: Real, y: Real, slope: Real) -> Re
 
 def _beta_fraction(a: Real, b: Real, n: Real, x: Real, y: Real, slope: Real) -> Real:
     """Return the continued fraction of the right tail from its far end; Didonato and Morris 1992, TOMS 18(3), eq. 9."""
+    found = _at_once(lambda k: (n + k) / (b + 1 + k), y) if isinstance(n, float) and not isinstance(y, float) else None
+    if found is not None:  # the power series, where it is not too long: a few calls of numpy do it
+        return found / b
     rest, grown = 0.0 * y, 1 + x
     for k in range(int(8 + 90 / np.min(n * x) + 3.5 * math.sqrt(np.max(np.minimum(a, b)))), 0, -1):
         inner, odd = k * (a - k) * y, b + (2 * k - 1)
@@ -746,17 +790,26 @@ def _series(ratio: Callable[[Real], Real], x: Real, parameter: Real) -> Real:
             total += term
             n += 1
         return total
-    if isinstance(parameter, float) and x.size:
-        ratios = ratio(np.arange(ROWS))
-        small = np.cumprod(ratios * x.max()) < EPS
-        if small.any():
-            return _polynomial(np.cumprod(np.concatenate([[1.0], ratios[: int(small.argmax())]])), x)
+    found = _at_once(ratio, x) if isinstance(parameter, float) else None
+    if found is not None:
+        return found
     total, term, n = np.ones_like(x), np.ones_like(x), 0
     while (term > total * EPS).any() and n < MOST:
         term = term * (ratio(n) * x)
         total += term
         n += 1
     return total
+
+
+def _at_once(ratio: Callable[[Real], Real], x: Vector) -> Vector | None:
+    """Return the same sum as a polynomial, None where it would be too long."""
+    top = x.max(initial=TINIEST)
+    ratios = ratio(np.arange(ROWS)) * top
+    terms = np.cumprod(ratios)
+    small = (terms < EPS) & (ratios < 1)
+    if not small.any():
+        return None
+    return _polynomial(np.concatenate([[1.0], terms[: int(small.argmax())]]), x / top)
 
 
 def _deviance(k: Real, mean: Pair, apart: Pair) -> Pair:
@@ -835,6 +888,19 @@ def _clip(x: Real, low: float, high: float) -> Real:
 
 def _pick(where: Real, a: Real, b: Real) -> Real:
     return (a if where else b) if isinstance(where, bool | np.bool_) else np.where(where, a, b)
+
+
+def _pick_some(x: Pair, inside: NDArray[np.bool_]) -> Pair:
+    return tuple(part if isinstance(part, float) else part[inside] for part in x)  # type: ignore[return-value]
+
+
+def _joined(where: NDArray[np.bool_], a: Real, b: Real) -> Real:
+    """Put together what was computed apart."""
+    if np.ndim(a) == 0 and np.ndim(b) == 0 and a == b:
+        return a
+    found = np.empty(where.shape, np.result_type(a, b))
+    found[where], found[~where] = a, b
+    return found
 
 
 def _pick_pair(where: Real, a: Pair, b: Pair) -> Pair:
@@ -977,12 +1043,30 @@ def _stretch(x: Real, step: Real, *parameters: Real) -> Real:  # noqa: ARG001
     return x * _of(step).exp(step)
 
 
-def _normal_start(p: Real) -> Real:
-    """Return the normal quantile of an upper tail of at most 1/2, to 4.5e-4. Abramowitz and Stegun 26.2.23."""
+def _normal_quantile(p: Real) -> Real:
+    """Return the normal quantile of an upper tail of at most 1/2. Wichura 1988, Algorithm AS 241, Appl. Stat. 37(3)."""
     of = _of(p)
-    w = of.sqrt(-2 * of.log(p))
-    z = w - (2.515517 + w * (0.802853 + w * 0.010328)) / (1 + w * (1.432788 + w * (0.189269 + w * 0.001308)))
-    return _clip(z, 1e-9, math.inf)
+    if isinstance(p, float):
+        if p >= CENTRAL:
+            return (0.5 - p) * _rational(CENTRE, 0.425**2 - (0.5 - p) ** 2)
+        root = math.sqrt(-math.log(p))
+        return _rational(BESIDE, root - 1.6) if root <= 5 else _rational(OUTSIDE, root - 5.0)  # noqa: PLR2004
+    q, root = 0.5 - p, of.sqrt(-of.log(p))
+    regions = [
+        (p >= CENTRAL, lambda q, _: q * _rational(CENTRE, 0.425**2 - q * q)),
+        (root <= 5, lambda _, root: _rational(BESIDE, root - 1.6)),  # noqa: PLR2004
+        (None, lambda _, root: _rational(OUTSIDE, root - 5.0)),
+    ]
+    return _by_region(regions, q, root)
+
+
+def _rational(coefficients: tuple[tuple[float, float], ...], x: Real) -> Real:
+    """Return a quotient of two polynomials, the coefficients of both from the highest power on."""
+    above: Real = 0.0
+    below: Real = 0.0
+    for a, b in coefficients:
+        above, below = above * x + a, below * x + b
+    return above / below
 
 
 def _error(side: Side, wanted: Real, upper: Real) -> tuple[Real, Real]:

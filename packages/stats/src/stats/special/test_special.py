@@ -208,6 +208,35 @@ def test_quantiles_invert_tails(impl: ModuleType, name: str, upper: bool) -> Non
 
 
 @pytest.mark.stretch
+@OURS
+@pytest.mark.parametrize("p", [5e-324, 1e-300, 1.3e-11, 1.4e-11, 1e-4, 0.074, 0.075, 0.3, 0.5 - 1e-9, 0.7, 0.999])
+def test_normal_quantiles_have_their_digits(impl: ModuleType, p: float) -> None:
+    from mpmath import mp  # noqa: PLC0415 - the oracle of few tests
+
+    found = impl.norm_quantile(p, True)
+    with mp.workdps(40):
+        x = mp.mpf(found)
+        for _ in range(3):  # Newton's steps from the answer to the truth
+            x += (mp.erfc(x / mp.sqrt(2)) / 2 - mp.mpf(p)) / mp.npdf(x)
+        assert_near(f"norm.isf({p})", found, float(x), GOALS["norm"])
+    assert_near(f"norm.isf([{p}])", impl.norm_quantile(np.array([0.2, p, 0.9]), True)[1], found, 1e-15)
+
+
+@pytest.mark.stretch
+@OURS
+@pytest.mark.parametrize(
+    ("dfn", "dfd"), [(1.0, 1.0), (5.0, 40.0), (40.0, 5.0), (0.5, 2000.0), (700.0, 900.0), (9000.0, 9000.0)]
+)
+def test_many_values_of_one_f_are_as_good_as_one(impl: ModuleType, dfn: float, dfd: float) -> None:
+    x = np.exp(np.linspace(-4, 4, 41) * math.sqrt(2 / dfn + 2 / dfd))  # on both sides of the mode
+    for upper, log in ((True, False), (False, False), (True, True)):
+        found = impl.f_tail(x, upper, log, dfn, dfd)
+        for where, got in zip(x.tolist(), found.tolist(), strict=True):
+            wanted = impl.f_tail(where, upper, log, dfn, dfd)
+            assert_near(f"F({dfn}, {dfd}), upper={upper}, log={log} at {where}", got, wanted, GOALS["f"])
+
+
+@pytest.mark.stretch
 def test_quantiles_known_by_heart(impl: ModuleType) -> None:
     assert impl.norm_quantile(0.025, True) == pytest.approx(1.959963984540054, rel=1e-14)
     assert impl.norm_quantile(0.025, False) == pytest.approx(-1.959963984540054, rel=1e-14)
