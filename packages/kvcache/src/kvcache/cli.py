@@ -229,14 +229,14 @@ def draw(results: dict[int, Any], out: Path) -> None:
     mpl.use("Agg")
     from matplotlib import pyplot as plt  # noqa: PLC0415
 
-    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    figure, axes = plt.subplots(figsize=(9, 4), layout="constrained")
     for index, first in enumerate(next(iter(results.values()))):
         speeds = [rows[index].tokens_per_second for rows in results.values()]
         axes.plot(list(results), speeds, marker="o", label=first.name)
     axes.set_xlabel("prompt, tokens")
     axes.set_ylabel("tokens per second")
     axes.set_ylim(bottom=0)
-    axes.legend()
+    figure.legend(loc="outside right upper")  # beside the lines: every one of them counts
     temporary = out.with_suffix(f".tmp{out.suffix}")
     figure.savefig(temporary, dpi=120)
     plt.close(figure)

@@ -187,6 +187,25 @@ def test_what_is_quantized_never_changes(impl: ModuleType, device: str, chunks: 
 
 @pytest.mark.stretch
 @pytest.mark.only("starter", "solution")
+@pytest.mark.parametrize("bits", [2, 4, 8])
+@pytest.mark.parametrize(("head_dim", "positions", "group"), [(64, 4096, 64), (16, 100, 32)])
+def test_every_byte_is_accounted_for(
+    impl: ModuleType, device: str, bits: int, head_dim: int, positions: int, group: int
+) -> None:
+    heads, whole, dtype = 2 * 3, positions // group * group, torch.float32  # 2 layers of 3 heads
+    parts = {
+        "codes": 2 * heads * whole * head_dim * bits // 8,
+        "scale and low of keys": heads * whole // group * head_dim * 4,  # two bfloat16 for each channel of a group
+        "scale and low of values": heads * whole * 4,  # and for each position
+        "waiting": 2 * heads * group * head_dim * dtype.itemsize,
+    }
+    cache = impl.QuantizedCache(2, 1, 3, head_dim, positions, bits, group, dtype, device)
+    assert cache.nbytes <= sum(parts.values()), f"{cache.nbytes} bytes at {bits} bits; needed are {parts}"
+    assert cache.nbytes >= parts["codes"]
+
+
+@pytest.mark.stretch
+@pytest.mark.only("starter", "solution")
 @pytest.mark.parametrize(
     ("bits", "head_dim", "positions", "most"), [(8, 64, 16384, 0.27), (8, 128, 8192, 0.27), (4, 64, 4096, 0.16)]
 )
