@@ -99,6 +99,25 @@ def test_a_ratio_adds_up_the_parts_of_a_unit(run: Any) -> None:
     assert again["units"]["new"] == 100, "two records are one unit"
 
 
+def test_who_peeks_gets_an_interval_for_it(run: Any) -> None:
+    rows = experiment(300)
+    generator = np.random.default_rng(1)
+    rows = [rows[i] for i in generator.permutation(300)]
+    values = [row["metric"] for row in rows]
+    peeks = experiments.msprt(values, [row["variant"] == "new" for row in rows])
+    document = found(run, rows, "--sequential")
+    contrast = document["contrasts"][0]
+    assert contrast["pvalue"] == pytest.approx(float(peeks.pvalue[-1]), rel=1e-9), "the units' order is the file's"
+    assert contrast["confidence_interval"] == pytest.approx([peeks.low[-1], peeks.high[-1]], rel=1e-9)
+    low, high = found(run, rows)["contrasts"][0]["confidence_interval"]
+    assert contrast["confidence_interval"][1] - contrast["confidence_interval"][0] > high - low, "peeking has a price"
+    assert "valid at any look" in run(rows, "--sequential")[1]
+    for more, words in ((("--before", "earlier"), "--before"), (("--guardrail", "latency:5%"), "--guardrail")):
+        status, _, said = run(rows, "--sequential", *more)
+        assert (status != 0, said.count("\n")) == (True, 1)
+        assert words in said
+
+
 def test_a_broken_split_is_said_first(run: Any) -> None:
     rows = [row for i, row in enumerate(experiment(800)) if i % 2 or i % 3]
     got = found(run, rows)

@@ -45,6 +45,9 @@ class Kept:
     safe: bool
 
 
+Parts = tuple[str, tuple[float, float], float, tuple[float, float], float, str, float | None, tuple[Kept, ...]]
+
+
 @dataclass(frozen=True, slots=True)
 class Contrast:
     """One arm against the control: ``estimate`` is the arm's mean, or ratio, less the control's.
@@ -77,13 +80,17 @@ class Experiment:
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """Which fields of a record are what; ``per`` is the denominator of a ratio, ``before`` the covariate."""
+    """Which fields of a record are what; ``per`` is the denominator of a ratio, ``before`` the covariate.
+
+    ``sequential`` says that the records stand in the order they came, and are looked at more than once.
+    """
 
     unit: str | None = None
     variant: str | None = None
     metric: str | None = None
     per: str | None = None
     before: str | None = None
+    sequential: bool = False
 
 
 def analyse(
@@ -99,12 +106,15 @@ def analyse(
 
     ``modules`` are experiments and pairing. Without ``weights`` all arms were meant to get the same share; without
     ``control`` it is the arm of that name, or the first in the alphabet. The metric's means are compared by Welch's
-    test, less what ``before`` explains (CUPED), or as a ratio of sums by the delta method. Raises ValueError for fields
-    that are missing, values that are no numbers, units in two arms, units that come twice except as parts of a ratio,
-    fewer than two arms or two units in one.
+    test, less what ``before`` explains (CUPED), or as a ratio of sums by the delta method; where they are
+    ``sequential``, by the mixture sequential probability ratio test, which may be looked at after each unit. Raises
+    ValueError for fields that are missing, values that are no numbers, units in two arms, units that come twice except
+    as parts of a ratio, fewer than two arms or two units in one.
     """
     if fields.per and fields.before:
         raise ValueError("a ratio has no covariate here: --per or --before, not both")
+    if fields.sequential and (fields.per or fields.before or guardrails):
+        raise ValueError("--sequential tests means alone: leave --per, --before and --guardrail out")
     metric, arms = _read(path, fields, [guard.metric for guard in guardrails])
     if len(arms) < 2:  # noqa: PLR2004
         msg = f"{path}: {len(arms)} variant, {', '.join(arms) or 'none'}; at least two are needed"
@@ -156,7 +166,7 @@ def weights_of(text: str) -> dict[str, float]:
 
 
 def _read(path: Path, fields: Fields, more: Iterable[str]) -> tuple[str, dict[str, Array]]:
-    """Return the metric's name, and for each arm a table of its units: metric, per, before, and ``more``."""
+    """Return the metric's name, and for each arm a table of its units: metric, per, before, ``more``, place."""
     where_is: dict[str, tuple[str, Array]] = {}
     named: dict[str, str] = {}
     columns: list[str] = []
@@ -179,8 +189,8 @@ def _read(path: Path, fields: Fields, more: Iterable[str]) -> tuple[str, dict[st
             values = so_far + values
         where_is[unit] = arm, values
     arms: dict[str, list[Array]] = {}
-    for arm, values in where_is.values():
-        arms.setdefault(arm, []).append(values)
+    for place, (arm, values) in enumerate(where_is.values()):
+        arms.setdefault(arm, []).append(np.append(values, place))
     return named.get("metric", ""), {arm: np.array(rows) for arm, rows in sorted(arms.items())}
 
 
@@ -190,8 +200,10 @@ def _contrast(
     tables: tuple[Array, Array],
     guardrails: Sequence[Guardrail],
     experiments: ModuleType,
-) -> tuple[str, tuple[float, float], float, tuple[float, float], float, str, float | None, tuple[Kept, ...]]:
+) -> Parts:
     (a, b), ones = (table[:, 0] for table in tables), [np.ones(len(table)) for table in tables]
+    if fields.sequential:
+        return _sequential(name, tables, experiments)
     shorter, method = None, "Welch's t"
     means = float(a.mean()), float(b.mean())
     if fields.per:
@@ -206,7 +218,7 @@ def _contrast(
             shorter, method = float(1 - found.standard_error / plain), found.method
     low, high = map(float, found.confidence_interval(LEVEL))
     kept = []
-    for place, guard in enumerate(guardrails, -len(guardrails)):
+    for place, guard in enumerate(guardrails, -1 - len(guardrails)):
         first, second = (table[:, place] for table in tables)
         margin = guard.margin * abs(float(second.mean())) if guard.relative else guard.margin
         if not margin:
@@ -217,3 +229,17 @@ def _contrast(
         safe = bool(test.pvalue <= ALPHA)
         kept.append(Kept(guard.metric, margin, guard.harm, float(test.estimate), limit, float(test.pvalue), safe))
     return name, means, float(found.estimate), (low, high), float(found.pvalue), method, shorter, tuple(kept)
+
+
+def _sequential(name: str, tables: tuple[Array, Array], experiments: ModuleType) -> Parts:
+    """Test two arms' units in the order they came, so that whoever looks early is not misled."""
+    rows = np.concatenate(tables)
+    treated, order = np.repeat([1, 0], [len(table) for table in tables]), np.argsort(rows[:, -1])
+    peeks = experiments.msprt(rows[order, 0], treated[order], level=LEVEL)
+    low, high = float(peeks.low[-1]), float(peeks.high[-1])
+    if not np.isfinite(high - low):
+        msg = f"{len(rows)} units of {name} and the control, too few or without spread: they have no interval yet"
+        raise ValueError(msg)
+    first, second = (float(table[:, 0].mean()) for table in tables)
+    method = "mSPRT, valid at any look"
+    return name, (first, second), first - second, (low, high), float(peeks.pvalue[-1]), method, None, ()

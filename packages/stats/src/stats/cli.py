@@ -158,6 +158,9 @@ def ab_test(
     guardrail: Annotated[
         list[str] | None, typer.Option(help="a metric that must not get worse by a margin, as latency:5%:rise")
     ] = None,
+    sequential: Annotated[  # noqa: FBT002
+        bool, typer.Option("--sequential", help="valid however often you look; records in the order they came")
+    ] = False,
     control: Annotated[str | None, typer.Option(help="the arm that others are compared with  (control)")] = None,
     weights: Annotated[
         str | None, typer.Option(help="shares that were asked for: control=0.9,new=0.1; of counts 0.1,0.9")
@@ -168,9 +171,9 @@ def ab_test(
 ) -> None:
     """Test an A/B test: first whether the split can be trusted, then the difference, then what must not get worse."""
     experiments, pairing = choose("stats.experiments", mine), choose("stats.pairing", mine)
-    fields = ab.Fields(unit, variant, metric, per, before)
+    fields = ab.Fields(unit, variant, metric, per, before, sequential)
     if second is not None or first.replace("/", "").isdecimal():
-        if second is None or any((unit, variant, metric, before, per, guardrail, control, out)):
+        if second is None or any((unit, variant, metric, before, per, guardrail, control, out, sequential)):
             msg = f"{first} {second or ''}: two counts and --weights, or one file with its fields"
             raise ValueError(msg)
         counts(first, second, weights or "0.5,0.5", experiments, as_json=as_json)
