@@ -42,8 +42,9 @@ def committed_path(exercise: Exercise) -> Path:
     return exercise.starter.with_name(f"{COMMITTED}.py")
 
 
+@cache
 def committed(path: Path) -> str:
-    """Return a file as committed, or as it stands where git does not know it."""
+    """Return a file as committed, or as it stands where git does not know it; asked for often, and so remembered."""
     command = ["git", "show", f"HEAD:./{path.name}"]
     found = subprocess.run(command, cwd=path.parent, capture_output=True, check=False, encoding="utf-8")  # noqa: S603
     return found.stdout if found.returncode == 0 else path.read_text("utf-8")

@@ -49,7 +49,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Declare the marks and make warnings errors where our own packages raise them."""
-    exercise_of.cache_clear()  # a run within a process may find other files than the one before it
+    for remembered in (exercise_of, mutants.committed):  # a run within a process may find other files than the last
+        remembered.cache_clear()
     for mark in MARKS:
         config.addinivalue_line("markers", mark)
     packages = sorted({found.package for found in _selected(config)})

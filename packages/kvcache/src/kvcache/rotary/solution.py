@@ -7,6 +7,8 @@ from torch import Tensor
 
 from kvcache.rotary import Scaled, Scaling
 
+BLOCK = 1 << 18  # numbers turned at a time, so that what lies between the steps stays in the processor's caches
+
 
 def frequencies(head_dim: int, base: float = 10000.0) -> Tensor:
     """Return base**(-2 i / head_dim) for i below head_dim / 2, float32 on the CPU, radians per position.
@@ -66,6 +68,17 @@ def tables(
 
 def turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Turn ``x``, (batch, heads, length, head_dim), by the angles of ``tables``."""
+    some = max(BLOCK * x.shape[2] // max(x.numel(), 1), 1)  # positions
+    if x.device.type != "cpu" or some >= x.shape[2]:
+        return _turn(x, cos, sin)
+    out = torch.empty_like(x)
+    for start in range(0, x.shape[2], some):
+        part = slice(start, start + some)
+        out[:, :, part] = _turn(x[:, :, part], cos[..., part, :], sin[..., part, :])
+    return out
+
+
+def _turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     # (a, b) -> (a cos - b sin, b cos + a sin): with the sign in the table, swapped halves need one product and one sum.
     wide = x.to(cos.dtype)
     swapped = torch.roll(wide, x.shape[-1] // 2, -1)

@@ -98,6 +98,19 @@ def test_each_row_has_its_own_positions(impl: ModuleType, device: str) -> None:
         assert off.max() <= 4 * FP32, f"row {row} at positions {positions[row].tolist()} is off by {off.max():.2g}"
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("length", [701, 1024])
+def test_a_long_text_is_turned_as_its_parts_are(impl: ModuleType, device: str, length: int, dtype: torch.dtype) -> None:
+    x, freqs = normal(2, 4, length, 128, dtype=dtype, device=device), impl.frequencies(128)
+    positions = torch.stack([torch.arange(length), torch.arange(length).sub(5).clamp(min=0)]).to(device)
+    whole = impl.rotate(x, positions, freqs)
+    for start in range(0, length, 350):
+        part = slice(start, start + 350)
+        alone = impl.rotate(x[:, :, part], positions[:, part], freqs)
+        different = (whole[:, :, part].float() - alone.float()).abs().amax().item()
+        assert different <= STEP[dtype] * x.abs().amax().item(), f"positions {part}: differ by {different:.3g}"
+
+
 def test_the_attention_factor_multiplies(impl: ModuleType, device: str) -> None:
     x, positions = normal(1, 1, 3, 4, device=device), torch.arange(3, device=device)
     once, twice = (impl.rotate(x, positions, impl.frequencies(4), factor) for factor in (1.0, 2.0))
