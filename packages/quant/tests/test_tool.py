@@ -142,6 +142,7 @@ def test_the_report_is_one_json_document_and_two_files(tmp_path: Path, tiny: Loa
         (["report", "--mine", "int8"], "--mine int8: the starter still has core TODO"),
         (["report", "--mine", "nothing"], "--mine nothing: quant has no such exercise"),
         (["report", "--out", "file/out"], "[Errno"),
+        (["report", "--schemes", ","], "--schemes ',' names no scheme"),
         (["report", "--schemes", "mixed-"], "no scheme 'mixed-', only fp32"),
         (["report", "--schemes", "int8-dynamic+emb4"], "no scheme 'int8-dynamic+emb4', only fp32"),
         (["report", "--model", "tinylm", "--schemes", "mixed-1"], "mixed-1: codes of 2 bits"),

@@ -50,6 +50,9 @@ def report(
     """Measure accuracy, size and speed of a model in float32 and quantized."""
     parts = chosen(mine)
     names = [name for name in scheme.split(",") if name]
+    if not names:
+        msg = f"--schemes {scheme!r} names no scheme; fp32 alone measures the model as it is"
+        raise ValueError(msg)
     for name in names:
         find(name, parts)
     words = text.read_text("utf-8") if text else None

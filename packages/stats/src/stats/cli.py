@@ -174,7 +174,7 @@ def ab_test(
     fields = ab.Fields(unit, variant, metric, per, before, sequential)
     if second is not None or first.replace("/", "").isdecimal():
         if second is None or any((unit, variant, metric, before, per, guardrail, control, out, sequential)):
-            msg = f"{first} {second or ''}: two counts and --weights, or one file with its fields"
+            msg = f"{first} {second or ''}: two counts, with at most --weights, or one file with its fields"
             raise ValueError(msg)
         counts(first, second, weights or "0.5,0.5", experiments, as_json=as_json)
         return

@@ -124,10 +124,16 @@ def residuals(observed: ArrayLike) -> Table:
     return found
 
 
+def _shown(seen: Table) -> str:
+    """Name what is wrong with counts: the first that is none, or that all are 0."""
+    wrong = seen[~(np.isfinite(seen) & (seen >= 0))]
+    return f"{wrong[0]:g}" if wrong.size else "0 alone" if seen.size else "nothing"
+
+
 def _counts(values: ArrayLike) -> Table:
     seen = np.asarray(values, float)
     if not (np.isfinite(seen) & (seen >= 0)).all() or not seen.sum():
-        msg = "counts must be finite, none negative, and not all 0"
+        msg = f"counts must be finite, none negative, and not all 0, not {_shown(seen)}"
         raise ValueError(msg)
     return seen
 
