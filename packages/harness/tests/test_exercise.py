@@ -1,5 +1,6 @@
 """Finding exercises, choosing whose code a tool runs, putting an attempt aside, and the history."""
 
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -61,6 +62,13 @@ class TestChoose:
         assert (mixed.double(4), mixed.triple(4)) == (8, 12)
         assert mixed.double.__code__.co_filename.endswith("starter.py")
         assert "the solution's triple" in capsys.readouterr().err
+
+    def test_what_is_borrowed_serves_the_readers_code_but_not_its_tests(self, toy: Path) -> None:
+        (toy / "starter.py").write_text(SOLVED + "\n\ndef six(x):\n    return double(triple(x))\n")
+        assert choose(name_of(toy), "sums").six(1) == 6
+        starter = importlib.import_module(f"{name_of(toy)}.starter")
+        with pytest.raises(NotImplementedError, match="TODO 2"):
+            starter.six(1)
 
     def test_unknown_exercise(self, toy: Path) -> None:
         with pytest.raises(ValueError, match="no such exercise, only sums"):

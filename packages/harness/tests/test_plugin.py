@@ -312,6 +312,17 @@ def test_hints_come_one_by_one(pytester: pytest.Pytester, toy: Path) -> None:
     run(pytester, "--hint").stdout.fnmatch_lines(["hint 2 of 3: A sum."])
 
 
+def test_a_hint_for_a_stretch_says_first_what_fails(pytester: pytest.Pytester, toy: Path) -> None:
+    todo = 'raise NotImplementedError("TODO 1 (core, about 1 line): add x to itself")'
+    (toy / "starter.py").write_text(STARTER.replace(todo, "return x * x"))
+    run(pytester)
+    wanted = [
+        "toy.sums: 1 tests of what you wrote fail, mend them first: nox -s test-toy -- sums",
+        "toy.sums TODO 2: *",
+    ]
+    run(pytester, "--hint").stdout.fnmatch_lines(wanted)
+
+
 def test_xdist(pytester: pytest.Pytester, toy: Path) -> None:
     run(pytester, "-n2").stdout.fnmatch_lines(["toy.sums*core 0/2*stretch 0/1*3/3*3/3*", "next: toy.sums*", "*3 todo*"])
 

@@ -194,8 +194,10 @@ def choose(name: str, mine: str = "") -> ModuleType:
     _announce(f"{name}: your code" + (f" (but the solution's {', '.join(borrowed)})" if borrowed else ""))
     if not borrowed:
         return starter
+    # A module of its own, as what is borrowed must be seen by the reader's code too, but not by the starter's tests.
     mixed = ModuleType(starter.__name__, starter.__doc__)
-    mixed.__dict__.update(vars(starter))
+    mixed.__dict__.update({key: value for key, value in vars(starter).items() if key.startswith("__")})
+    exec(compile(exercise.starter.read_bytes(), str(exercise.starter), "exec"), mixed.__dict__)  # noqa: S102
     mixed.__dict__.update({owner: getattr(solution, owner) for owner in borrowed})
     return mixed
 

@@ -274,6 +274,10 @@ def print_hint(config: pytest.Config, exercises: list[Exercise]) -> int:
         if not hints:
             print(f"{exercise.name} TODO {todo.id}: no hints")  # noqa: T201
             return 0
+        tried = [run for run in runs.read(config.rootpath) if (run.exercise, run.impl) == (exercise.name, "starter")]
+        if todo.level == "stretch" and tried and (failing := tried[-1].failing):
+            say = f"nox -s test-{exercise.package} -- {exercise.short}"
+            print(f"{exercise.name}: {len(failing)} tests of what you wrote fail, mend them first: {say}")  # noqa: T201
         number, text, again = runs.next_hint(config.rootpath, exercise.name, todo.id, hints)
         print(f"{exercise.name} TODO {todo.id}: {todo.text}\nhint {number} of {len(hints)}: {text}")  # noqa: T201
         if again and number < len(hints):
