@@ -1,6 +1,7 @@
 """``python -m quant``: what it prints, what it writes, and how it refuses."""
 
 import copy
+import itertools
 import json
 import os
 import re
@@ -20,7 +21,7 @@ from transformers import GPT2Config, GPT2Model, LlamaConfig, LlamaForCausalLM
 import quant
 from models import Loaded, load
 from quant import files
-from quant.cli import main
+from quant.cli import main, spread
 from quant.packed import Int8Embedding, PackedLinear, quantize_embeddings
 from quant.report import bits_per_weight, correctness, interleaved, measure, megabytes, ratio
 from quant.schemes import AWQ, GPTQ, GROUP, PLAIN, SOLUTIONS, Tokens, find, layers, mixed, ranges
@@ -130,6 +131,14 @@ def test_the_report_is_one_json_document_and_two_files(tmp_path: Path, tiny: Loa
     assert json.loads((tmp_path / "out" / "report.json").read_text())["rows"] == rows
     assert "</svg>" in (tmp_path / "out" / "tradeoff.svg").read_text()
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["report.json", "tradeoff.svg"]
+
+
+@pytest.mark.parametrize("places", [[0.5], [0.2, 0.2, 0.2], [0.99, 0.1, 0.98, 1.0], [0.0] * 9])
+def test_the_labels_of_the_picture_keep_their_distance(places: list[float]) -> None:
+    found = spread(places, 0.1)
+    assert all(0 <= place <= 1 for place in found)
+    for (before, low), (after, high) in itertools.pairwise(sorted(zip(places, found, strict=True))):
+        assert high - low > 0.1 - 1e-9, f"labels of {before} and {after} lie at {low:.3f} and {high:.3f}"
 
 
 @pytest.mark.parametrize(

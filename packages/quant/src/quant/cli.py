@@ -165,26 +165,54 @@ def table(rows: list[Row]) -> Table:
 
 
 def picture(rows: list[Row], heading: str, path: Path) -> None:
-    """Draw what each scheme loses over its size; a disc's area is its speed."""
+    """Draw what each scheme loses over its size, a disc's area its speed, and the line that only the best lie on."""
     from matplotlib.figure import Figure  # noqa: PLC0415 - half a second that no other command needs
 
     language = rows[0].kl is not None
-    lost = [(row.kl or 0.0) if language else 1 - (row.cosine_min or 0.0) for row in rows]
-    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    lost = [max((row.kl or 0.0) if language else 1 - (row.cosine_min or 0.0), 0.0) for row in rows]
+    figure = Figure(figsize=(8, 4.2), layout="constrained")
     axes = figure.add_subplot()
-    axes.scatter([row.megabytes for row in rows], lost, s=[160 * (row.speedup or 0.5) for row in rows], alpha=0.6)
-    for row, value in zip(rows, lost, strict=True):
-        words = f"{row.scheme}\n{row.speedup:.2f}x" if row.speedup else f"{row.scheme}\nnot timed"
-        axes.annotate(words, (row.megabytes, value), xytext=(0, 14), textcoords="offset points", ha="center")
-    axes.set(title=heading, xlabel="megabytes", ylabel="KL to fp32, nats per token" if language else "1 - worst cosine")
-    axes.margins(0.2, 0.3)
+    axes.set_yscale("symlog", linthresh=min([v for v in lost if v > 1e-4 * max(lost)], default=1.0))
+    best, front = float("inf"), []
+    for value, row in sorted(zip(lost, rows, strict=True), key=lambda pair: (pair[1].megabytes, pair[0])):
+        if value < best:
+            best = value
+            front.append((row.megabytes, value))
+    axes.plot(*zip(*front, strict=True), color="C0", alpha=0.3, label="nothing smaller loses less")
+    sizes = [100 * (row.speedup or 0.5) for row in rows]
+    axes.scatter([row.megabytes for row in rows], lost, s=sizes, alpha=0.6, clip_on=False)
+    axes.set(title=heading, xlabel="megabytes    (beside each name: how fast it is in batches, over fp32)")
+    axes.set_ylabel("KL to fp32, nats per token" if language else "1 - worst cosine")
+    axes.margins(0.1, 0.12)
     axes.set_xlim(left=0)
+    axes.set_ylim(bottom=0 if max(lost) else None)
+    height = (axes.transData + axes.transAxes.inverted()).transform([(0, value) for value in lost])[:, 1].tolist()
+    for row, value, place in zip(rows, lost, spread(height, 0.07), strict=True):
+        words = f"{row.scheme}  {row.speedup:.2f}x" if row.speedup else f"{row.scheme}  not timed"
+        line = {"arrowstyle": "-", "color": "0.7", "linewidth": 0.7}
+        spot = (row.megabytes, value)
+        axes.annotate(words, spot, (1.04, place), textcoords="axes fraction", va="center", arrowprops=line)
+    axes.legend(loc="lower left", frameon=False)
     axes.grid(alpha=0.3)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     scratch = path.with_name(f".{path.name}.tmp")
     figure.savefig(scratch, format="svg", metadata={"Date": None})
     scratch.replace(path)
+
+
+def spread(places: list[float], gap: float) -> list[float]:
+    """Move places along a line of length 1 so that neighbours, in their order, are at least ``gap`` apart."""
+    order = sorted(range(len(places)), key=places.__getitem__)
+    moved = [places[i] for i in order]
+    for i in range(1, len(moved)):
+        moved[i] = max(moved[i], moved[i - 1] + gap)
+    top = 1.0
+    for i in reversed(range(len(moved))):
+        moved[i] = top = min(moved[i], top)
+        top -= gap
+    result = dict(zip(order, moved, strict=True))
+    return [result[i] for i in range(len(places))]
 
 
 def write(path: Path, content: bytes) -> None:

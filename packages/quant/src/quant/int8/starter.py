@@ -43,8 +43,10 @@ def quantize_model(
 ) -> nn.Module:
     """Swap the linear layers that ``policy`` names, in place, and return the model.
 
-    A layer that stands under two names becomes one layer under both. A weight that a layer shares with something that
-    is not swapped (a tied embedding) stays as it is, since a second copy would save nothing. With
+    A layer that stands under two names becomes one layer under both. A model that is one layer, named "", cannot be
+    changed in place: its successor is returned. A weight that a layer shares with something that is not swapped (a tied
+    embedding) stays as it is, since a second copy would save nothing. Only layers that are exactly ``nn.Linear`` count:
+    a subclass may be one whose owner reads its weight, as ``nn.MultiheadAttention`` does. With
     ``policy.activations == "static"`` the layers are ``StaticInt8Linear`` with the ranges of ``calibrate``.
 
     Raises ValueError where no layer is left to swap, or a static layer has no range.

@@ -153,8 +153,10 @@ def test_a_single_value_has_its_bin(impl: ModuleType, device: str, value: float)
 @BINS
 def test_zeros_are_counted(impl: ModuleType, device: str) -> None:
     found = seen(impl, torch.zeros(5, 5, device=device), 16)
-    assert (int(found.counts[8]), int(found.counts.sum())) == (25, 25)
-    assert found.exponent == LOWEST_EXPONENT
+    inside, total = int(found.counts[8]), int(found.counts.sum())
+    assert (inside, total) == (25, 25), f"25 zeros: {inside} in the bin that begins at 0, {total} in all"
+    wanted = LOWEST_EXPONENT
+    assert found.exponent == wanted, f"zeros alone have the lowest exponent, {wanted}, not {found.exponent}"
 
 
 @pytest.mark.parametrize("kind", ["MinMaxObserver", pytest.param("HistogramObserver", marks=BINS)])
@@ -188,7 +190,10 @@ def test_joined_histograms_are_the_histogram_of_all(impl: ModuleType, batches: l
     first.merge(second)
     counts, exponent = by_definition(torch.cat(batches), 16)
     found = first.histogram()
-    assert (found.exponent, found.counts.tolist()) == (exponent, counts), f"{[b.tolist() for b in batches]}"
+    assert (found.exponent, found.counts.tolist()) == (exponent, counts), (
+        f"batches {[b.tolist() for b in batches]}, joined after {cut}: exponent {found.exponent} and counts "
+        f"{found.counts.tolist()}, expected {exponent} and {counts}"
+    )
     assert (found.low, found.high) == (torch.cat(batches).min().item(), torch.cat(batches).max().item())
 
 
