@@ -96,9 +96,9 @@ def test_residuals(impl: ModuleType) -> None:
 @OURS
 def test_small_expected_counts_are_named(impl: ModuleType) -> None:
     for table in ([[1, 20], [3, 50]], [[1, 2, 1]] * 3):
-        with pytest.warns(UserWarning, match=r"(?i)expected|small"):
+        with pytest.warns(UserWarning, match="expected in a cell"):
             impl.chi2_contingency(table)
-    with pytest.warns(UserWarning, match=r"(?i)expected|small"):
+    with pytest.warns(UserWarning, match="expected in a cell"):
         impl.chisquare([3, 4, 1])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -108,24 +108,24 @@ def test_small_expected_counts_are_named(impl: ModuleType) -> None:
 @OURS
 def test_bad_input_is_refused(impl: ModuleType) -> None:
     for bad in ([[1, -1], [2, 3]], [[math.nan, 1], [2, 3]], [[0, 0], [0, 0]], np.empty((0, 0))):
-        with pytest.raises(ValueError, match=r"(?i)count|negative|nan|finite|zero|empty"):
+        with pytest.raises(ValueError, match="counts must be"):
             impl.chi2_contingency(bad)
-    with pytest.raises(ValueError, match=r"(?i)zero|\b0\b|empty|margin"):
+    with pytest.raises(ValueError, match="nothing but zeros"):
         impl.chi2_contingency([[1, 0], [2, 0]])
-    with pytest.raises(ValueError, match=r"(?i)shape|two|dim|table"):
+    with pytest.raises(ValueError, match="shape"):
         impl.residuals([1, 2])
-    with pytest.raises(ValueError, match=r"lambda_|neyman"):
+    with pytest.raises(ValueError, match="lambda_"):
         impl.chi2_contingency(TABLE, lambda_="neyman")
     for args, words in (
-        (([5, 5], [4, 5]), "(?i)equal|sum|total|agree"),
-        (([5, 5], [0, 10]), r"(?i)f_exp|expected|positive|nan|\b0\b"),
-        (([5, 5], None, 1), "(?i)degree|ddof|categor|two|few|least"),
-        (([5], None), "(?i)degree|ddof|categor|two|few|least"),
-        (([], None), "(?i)count|empty|few|two|least"),
-        (([5, 6, 7], None, -1), "ddof"),
-        (([5, 6, 7], None, 0.5), "ddof"),
-        (([5, 6, 7], None, math.nan), "ddof"),
-        (([5, 5], [math.nan, 10]), r"(?i)f_exp|expected|positive|nan|\b0\b"),
+        (([5, 5], [4, 5]), "must be equal"),
+        (([5, 5], [0, 10]), "above 0"),
+        (([5, 5], None, 1), "degrees"),
+        (([5], None), "degrees"),
+        (([], None), "counts must be"),
+        (([5, 6, 7], None, -1), "ddof is -1, must be a whole number"),
+        (([5, 6, 7], None, 0.5), "ddof is 0.5, must be a whole number"),
+        (([5, 6, 7], None, math.nan), "ddof is nan, must be a whole number"),
+        (([5, 5], [math.nan, 10]), "above 0"),
     ):
         with pytest.raises(ValueError, match=words):
             impl.chisquare(*args)

@@ -220,56 +220,56 @@ def test_ratings_that_do_not_exist_are_refused(impl: ModuleType) -> None:
         [[0, 3, 1], [2, 0, 1], [0, 0, 0]],
         [[0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1], [0, 0, 1, 0]],
     ):
-        with pytest.raises(ValueError, match=r"(?i)finite|connect|rating|win"):
+        with pytest.raises(ValueError, match="no finite ratings"):
             impl.bradley_terry(wins)
-    with pytest.raises(ValueError, match=r"(?i)shape|square|dim"):
+    with pytest.raises(ValueError, match="shape"):
         impl.bradley_terry([[0, 1]])
-    with pytest.raises(ValueError, match=r"(?i)negative|-1"):
+    with pytest.raises(ValueError, match="negative"):
         impl.bradley_terry([[0, -1], [1, 0]])
 
 
 @pytest.mark.only("starter", "solution")
 def test_bad_input_is_refused(impl: ModuleType) -> None:
     for n, c, k, words in (
-        (5, 6, 1, r"(?i)\bc\b|\bn\b|whole|integer"),
-        (5, -1, 1, r"(?i)\bc\b|\bn\b|whole|integer"),
-        (5, 2.5, 1, r"(?i)\bc\b|\bn\b|whole|integer"),
-        (5, 2, 0, r"\bk\b"),
-        (5, 2, 6, r"\bk\b"),
+        (5, 6, 1, "whole"),
+        (5, -1, 1, "whole"),
+        (5, 2.5, 1, "whole"),
+        (5, 2, 0, "k is 0"),
+        (5, 2, 6, "k is 6"),
     ):
         with pytest.raises(ValueError, match=words):
             impl.pass_at_k(n, c, k)
-    with pytest.raises(ValueError, match=r"(?i)shape|length|size"):
+    with pytest.raises(ValueError, match="shapes"):
         impl.cohens_kappa([1, 2], [1])
-    with pytest.raises(ValueError, match=r"(?i)empty|\b0\b|no item|no label|least"):
+    with pytest.raises(ValueError, match="empty"):
         impl.cohens_kappa([], [])
-    with pytest.raises(ValueError, match=r"weights|cubic"):
+    with pytest.raises(ValueError, match="weights"):
         impl.cohens_kappa([1, 2], [1, 2], weights="cubic")
     for p, right in (([1.1], [1]), ([-0.1], [0]), ([math.nan], [1]), ([0.5], [2])):
-        with pytest.raises(ValueError, match=r"(?i)\b[01]\b|probabilit|right|nan"):
+        with pytest.raises(ValueError, match="between 0 and 1"):
             impl.calibration_error(p, right)
     for ratings, words in (
-        ([1, 2, 3], "(?i)shape|dim|item|rater"),
-        ([[1, 2], [_, _]], "(?i)two|pair|item|rater|rating|empty"),
-        ([[]], "(?i)two|pair|item|rater|rating|empty"),
+        ([1, 2, 3], "shape"),
+        ([[1, 2], [_, _]], "no item has two"),
+        ([[]], "no item has two"),
     ):
         with pytest.raises(ValueError, match=words):
             impl.krippendorff_alpha(ratings)
-    with pytest.raises(ValueError, match=r"level|ratio|95"):
+    with pytest.raises(ValueError, match="level"):
         impl.krippendorff_alpha([[1, 2], [1, 2]], level="ratio")
-    with pytest.raises(ValueError, match=r"(?i)order|number|ordinal|str|level"):
+    with pytest.raises(ValueError, match="no order"):
         impl.krippendorff_alpha([["good", "bad"], ["good", "bad"]], level="ordinal")
-    with pytest.raises(ValueError, match=r"(?i)inf|finite"):
+    with pytest.raises(ValueError, match="inf"):
         impl.krippendorff_alpha([[1, math.inf], [1, 2]], level="interval")
-    with pytest.raises(ValueError, match=r"(?i)verdict|\b2\b"):
+    with pytest.raises(ValueError, match="verdicts must be"):
         impl.position_bias([1, 2], [0, 1])
-    with pytest.raises(ValueError, match=r"(?i)shape|length|size"):
+    with pytest.raises(ValueError, match="shapes"):
         impl.position_bias([1], [0, 1])
-    with pytest.raises(ValueError, match=r"(?i)empty|\b0\b|no item|no label|least"):
+    with pytest.raises(ValueError, match="empty"):
         impl.position_bias([], [])
-    with pytest.raises(ValueError, match="bins"):
+    with pytest.raises(ValueError, match="bins is 0"):
         impl.calibration_error([0.5], [1], bins=0)
-    with pytest.raises(ValueError, match=r"(?i)empty|\b0\b|no item|no label|least"):
+    with pytest.raises(ValueError, match="empty"):
         impl.calibration_error([], [])
 
 
@@ -333,11 +333,11 @@ def test_the_squared_error_by_hand(impl: ModuleType) -> None:
 @pytest.mark.stretch
 @pytest.mark.only("starter", "solution")
 def test_bad_options_are_refused(impl: ModuleType) -> None:
-    with pytest.raises(ValueError, match=r"level|ratio|95"):
+    with pytest.raises(ValueError, match="level"):
         impl.rating_intervals([[0, 1], [1, 0]], level=95)
-    with pytest.raises(ValueError, match="resamples"):
+    with pytest.raises(ValueError, match="resamples is 0"):
         impl.calibration_bias([0.5], resamples=0)
-    with pytest.raises(ValueError, match=r"(?i)\b[01]\b|probabilit|right|nan"):
+    with pytest.raises(ValueError, match="between 0 and 1"):
         impl.calibration_bias([1.5])
-    with pytest.raises(ValueError, match="bins"):
+    with pytest.raises(ValueError, match="bins is 0"):
         impl.squared_calibration_error([0.5], [1], bins=0)

@@ -170,11 +170,11 @@ def test_the_order_of_merging_does_not_matter(impl: ModuleType, values: list[flo
 def test_too_few_values(impl: ModuleType) -> None:
     moments = impl.Moments()
     for name in NAMES:
-        with pytest.raises(ValueError, match=r"(?i)\b0\b|no value|empty|few"):
+        with pytest.raises(ValueError, match="0 values"):
             getattr(moments, name)
     moments.update([1.0])
     assert moments.mean == 1.0
-    with pytest.raises(ValueError, match=r"(?i)\b1\b|one|two|few"):
+    with pytest.raises(ValueError, match="1 values"):
         _ = moments.variance
 
 
@@ -183,10 +183,10 @@ def test_bad_values_change_nothing(impl: ModuleType) -> None:
     moments = seen(impl, [1.0, 2.0])
     before = copy.copy(moments)
     for bad in ([1.0, math.nan], [math.inf], [-math.inf, math.inf]):
-        with pytest.raises(ValueError, match=r"(?i)nan|inf|finite"):
+        with pytest.raises(ValueError, match="NaN or inf"):
             moments.update(bad)
     for words in (["a"], [1j]):
-        with pytest.raises(TypeError, match=r"(?i)real|number|numeric|dtype|complex|str"):
+        with pytest.raises(TypeError, match="real"):
             moments.update(words)
     assert (moments.n, moments.mean, moments.variance) == (before.n, before.mean, before.variance)
 

@@ -205,33 +205,33 @@ def test_adjusting_keeps_the_shape(impl: ModuleType) -> None:
 @pytest.mark.only("starter", "solution")
 def test_bad_input_is_refused(impl: ModuleType) -> None:
     for first, second, words in (
-        ([1, 0], [1], "(?i)shape|length|size"),
-        ([], [], r"(?i)\b0\b|empty|no item|least"),
-        ([1, 2], [1, 0], r"(?i)\b[01]\b|binary"),
-        ([0, 1], [1, -1], r"(?i)\b[01]\b|binary"),
-        ([0, 0.5], [1, 0], r"(?i)\b[01]\b|binary"),
-        ([1.0, math.nan], [1, 0], r"(?i)nan|finite|\b[01]\b"),
-        ([[1, 0]], [[1, 0]], "(?i)shape|dim"),
+        ([1, 0], [1], "shapes"),
+        ([], [], "0 items"),
+        ([1, 2], [1, 0], "0 or 1"),
+        ([0, 1], [1, -1], "0 or 1"),
+        ([0, 0.5], [1, 0], "0 or 1"),
+        ([1.0, math.nan], [1, 0], "NaN"),
+        ([[1, 0]], [[1, 0]], "shapes"),
     ):
         with pytest.raises(ValueError, match=words):
             impl.mcnemar(first, second)
-    with pytest.raises(ValueError, match=r"(?i)shape|length|size"):
+    with pytest.raises(ValueError, match="shapes"):
         impl.permutation_test([1.0], [1.0, 2.0])
-    with pytest.raises(ValueError, match="resamples"):
+    with pytest.raises(ValueError, match="resamples is 0"):
         impl.permutation_test([1.0, 3.0], [0.0, 1.0], resamples=0)
-    with pytest.raises(ValueError, match=r"(?i)inf|finite|nan"):
+    with pytest.raises(ValueError, match="inf"):
         impl.permutation_test([math.inf, 1.0], [0.0, 1.0])
-    with pytest.raises(ValueError, match=r"(?i)\b1\b|one|two|few|least"):
+    with pytest.raises(ValueError, match="1 items"):
         impl.bootstrap_ci([1.0], [0.0])
     for level in (0.0, 1.0, 95.0):
         with pytest.raises(ValueError, match="level"):
             impl.bootstrap_ci([1.0, 2.0], [0.0, 0.0], level=level)
-    with pytest.raises(ValueError, match=r"method|normal|bonferroni-holm|exact|saddlepoint"):
+    with pytest.raises(ValueError, match="method"):
         impl.bootstrap_ci([1.0, 2.0], [0.0, 0.0], method="normal")
     for bad in ([0.5, 1.1], [-0.1], [math.nan]):
-        with pytest.raises(ValueError, match=r"(?i)p-?value|\b1\b|nan"):
+        with pytest.raises(ValueError, match="between 0 and 1"):
             impl.adjust_pvalues(bad)
-    with pytest.raises(ValueError, match=r"method|normal|bonferroni-holm|exact|saddlepoint"):
+    with pytest.raises(ValueError, match="method"):
         impl.adjust_pvalues([0.5], "bonferroni-holm")
 
 
@@ -351,14 +351,14 @@ def test_clustered_differences(impl: ModuleType) -> None:
 @pytest.mark.stretch
 @pytest.mark.only("starter", "solution")
 def test_alike_clusters_have_no_error(impl: ModuleType) -> None:
-    with pytest.warns(UserWarning, match=r"(?i)cluster|spread|alike|same|constant"):
+    with pytest.warns(UserWarning, match="all clusters differ alike"):
         found = impl.clustered_difference([1.1] * 6, [1.0] * 6, [0, 0, 1, 1, 2, 2])
     assert math.isnan(found.pvalue)
     assert found.estimate == pytest.approx(0.1)
-    for clusters, words in (([1, 1, 1], "(?i)cluster"), ([1, 2], "(?i)cluster|shape|length")):
+    for clusters, words in (([1, 1, 1], "1 cluster, at least two"), ([1, 2], "clusters of shape")):
         with pytest.raises(ValueError, match=words):
             impl.cluster_se([1.0, 2.0, 3.0], clusters)
-    with pytest.raises(ValueError, match=r"(?i)nan|finite"):
+    with pytest.raises(ValueError, match="NaN"):
         impl.clustered_difference([1.0, math.nan], [0.0, 0.0], [1, 2])
 
 
@@ -435,14 +435,10 @@ def test_areas_of_many_items_agree_with_all_pairs(impl: ModuleType) -> None:
 @pytest.mark.stretch
 @pytest.mark.only("starter", "solution")
 def test_areas_that_say_nothing(impl: ModuleType) -> None:
-    with pytest.warns(UserWarning, match=r"(?i)spread|constant|variance|same"):
+    with pytest.warns(UserWarning, match="no spread"):
         found = impl.delong([1, 1, 0, 0], [4.0, 3.0, 2.0, 1.0])
     assert (found.estimate, math.isnan(found.pvalue)) == (1.0, True)
-    for labels, words in (
-        ([1, 1, 1, 0], "(?i)two|each|label|class|few"),
-        ([2, 0, 1, 0], r"(?i)label|\b[01]\b|binary"),
-        ([1, 0], "(?i)shape|length|size"),
-    ):
+    for labels, words in (([1, 1, 1, 0], "two of each"), ([2, 0, 1, 0], "0 or 1"), ([1, 0], "shapes")):
         with pytest.raises(ValueError, match=words):
             impl.delong(labels, [1.0, 2.0, 3.0, 4.0])
 
@@ -528,7 +524,7 @@ def test_the_saddlepoint_reaches_where_no_sample_does(impl: ModuleType) -> None:
     even = impl.permutation_test([1.0, -2.0, 3.0, -2.0], [0.0] * 4, method="saddlepoint").pvalue
     assert even == pytest.approx(1.0), "a sum of 0 is no evidence at all"
     for options in ({"method": "exact"}, {"method": "saddlepoint", "paired": False}):
-        with pytest.raises(ValueError, match=r"method|normal|bonferroni-holm|exact|saddlepoint"):
+        with pytest.raises(ValueError, match="method"):
             impl.permutation_test([1.0, 2.0], [0.0, 0.0], **options)
 
 

@@ -144,13 +144,13 @@ def test_solving_for_the_power_is_the_power(impl: ModuleType) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"effect": 0.0, "power": 0.8}, r"(?i)reach|never|cannot|no n\b|effect"),
-        ({"effect": -0.3, "power": 0.8, "alternative": "greater"}, r"(?i)reach|never|cannot|no n\b|effect"),
-        ({"effect": 0.5, "power": 0.05}, "alpha"),
-        ({"effect": 0.5, "power": 0.01}, "alpha"),
-        ({"effect": 0.5, "power": 1.0}, "power"),
-        ({"effect": 0.5, "power": math.nan}, "power"),
-        ({"effect": 1e9, "power": 0.2}, r"(?i)\bn\b|effect|power"),
+        ({"effect": 0.0, "power": 0.8}, "not reached by any n"),
+        ({"effect": -0.3, "power": 0.8, "alternative": "greater"}, "not reached by any n"),
+        ({"effect": 0.5, "power": 0.05}, "between alpha"),
+        ({"effect": 0.5, "power": 0.01}, "between alpha"),
+        ({"effect": 0.5, "power": 1.0}, "and 1"),
+        ({"effect": 0.5, "power": math.nan}, "power is nan"),
+        ({"effect": 1e9, "power": 0.2}, "smallest n"),
     ],
 )
 def test_what_cannot_be_reached_is_refused(impl: ModuleType, options: dict[str, Any], words: str) -> None:
@@ -160,40 +160,40 @@ def test_what_cannot_be_reached_is_refused(impl: ModuleType, options: dict[str, 
 
 @OURS
 def test_shares_end_at_one(impl: ModuleType) -> None:
-    with pytest.raises(ValueError, match=r"(?i)reach|never|cannot|effect"):
+    with pytest.raises(ValueError, match=r"not reached by any effect up to 0\.1"):
         impl.solve_power("proportions", n=20, base=0.9, power=0.95)
-    with pytest.raises(ValueError, match=r"(?i)reach|never|cannot|effect|base"):
+    with pytest.raises(ValueError, match="not reached by any effect up to 0"):
         impl.solve_power("proportions", n=20, base=1.0, power=0.95)
 
 
 @OURS
 def test_bad_input_is_refused(impl: ModuleType) -> None:
     for arguments, options, words in (
-        ((0.5, 1), {}, r"(?i)degree|df|\bn\b"),
-        ((0.5, -3), {}, r"\bn\b|-3"),
-        ((math.nan, 10), {}, r"(?i)\bd\b|nan"),
-        ((0.5, 10), {"alpha": 0.0}, "alpha"),
-        ((0.5, 10), {"alpha": 1.5}, "alpha"),
-        ((0.5, 10), {"ratio": 0.0}, "ratio"),
-        ((0.5, 10), {"kind": "three"}, "kind|three"),
-        ((0.5, 10), {"alternative": "larger"}, "alternative|larger"),
+        ((0.5, 1), {}, "degrees of freedom"),
+        ((0.5, -3), {}, "n is -3"),
+        ((math.nan, 10), {}, "d is nan"),
+        ((0.5, 10), {"alpha": 0.0}, "alpha is"),
+        ((0.5, 10), {"alpha": 1.5}, "alpha is"),
+        ((0.5, 10), {"ratio": 0.0}, "ratio is"),
+        ((0.5, 10), {"kind": "three"}, "kind is 'three'"),
+        ((0.5, 10), {"alternative": "larger"}, "alternative is 'larger'"),
     ):
         with pytest.raises(ValueError, match=words):
             impl.power_ttest(*arguments, **options)
-    for shares, words in (((1.2, 0.5, 10), r"p1|1\.2"), ((0.5, -0.1, 10), r"p2|-0\.1"), ((0.5, 0.4, 0), r"\bn\b")):
+    for shares, words in (((1.2, 0.5, 10), "p1 is 1.2"), ((0.5, -0.1, 10), "p2 -0.1"), ((0.5, 0.4, 0), "n is 0")):
         with pytest.raises(ValueError, match=words):
             impl.power_proportions(*shares)
     for given in ({"n": 10}, {"n": 10, "effect": 1.0, "power": 0.5}):
-        with pytest.raises(ValueError, match=r"(?i)one|effect|power"):
+        with pytest.raises(ValueError, match="exactly one"):
             impl.solve_power("ttest", **given)
     for given, words in (
-        ({"n": 10, "power": 0.8, "ratio": 0.0}, "ratio"),
-        ({"n": 10, "power": 0.8, "base": 1.2}, r"base|1\.2"),
-        ({"effect": math.nan, "power": 0.8}, "(?i)nan|effect"),
+        ({"n": 10, "power": 0.8, "ratio": 0.0}, "ratio is 0"),
+        ({"n": 10, "power": 0.8, "base": 1.2}, "base is 1.2"),
+        ({"effect": math.nan, "power": 0.8}, "is nan"),
     ):
         with pytest.raises(ValueError, match=words):
             impl.solve_power("proportions", **given)
-    with pytest.raises(ValueError, match=r"test|'f'"):
+    with pytest.raises(ValueError, match="test is 'f'"):
         impl.solve_power("f", n=10, effect=1.0)
 
 
@@ -325,17 +325,17 @@ def test_solving_tost_inverts_the_power(impl: ModuleType) -> None:
         n = impl.solve_power("tost", effect=d, margin=margin, power=power)
         assert impl.power_tost(d, n, margin) == pytest.approx(power, abs=EXACT), f"n = {n:.2f}"
     assert impl.solve_power("tost", effect=0.1, n=50, margin=0.5) == impl.power_tost(0.1, 50, 0.5)
-    with pytest.raises(ValueError, match=r"(?i)reach|never|cannot|no n\b|effect"):
+    with pytest.raises(ValueError, match="not reached by any n"):
         impl.solve_power("tost", effect=0.5, margin=0.4, power=0.8)
-    with pytest.raises(ValueError, match=r"(?i)effect|both"):
+    with pytest.raises(ValueError, match="both have to be given"):
         impl.solve_power("tost", n=50, margin=0.4, power=0.8)
-    with pytest.raises(ValueError, match="margin"):
+    with pytest.raises(ValueError, match="margin is 0"):
         impl.power_tost(0.1, 50, 0.0)
 
 
 @pytest.mark.stretch
 @OURS
 def test_bad_chi2_is_refused(impl: ModuleType) -> None:
-    for arguments, words in (((-0.1, 10, 1), r"\bw\b|-0\.1"), ((0.1, 0, 1), r"\bn\b"), ((0.1, 10, 0), r"\bdf\b")):
+    for arguments, words in (((-0.1, 10, 1), "w is -0.1"), ((0.1, 0, 1), "n is 0"), ((0.1, 10, 0), "df is 0")):
         with pytest.raises(ValueError, match=words):
             impl.power_chi2(*arguments)

@@ -409,11 +409,11 @@ def test_empty_arrays_stay_empty(impl: ModuleType) -> None:
 @OURS
 def test_bad_shapes_are_refused(impl: ModuleType) -> None:
     for df in (0.0, -1.0, math.nan):
-        with pytest.raises(ValueError, match=r"\bdf\b"):
+        with pytest.raises(ValueError, match=f"df is {df}, must be positive"):
             impl.t_tail(1.0, True, False, df)
-        with pytest.raises(ValueError, match=r"\bdf\b"):
+        with pytest.raises(ValueError, match=f"df is {df}, must be positive"):
             impl.chi2_tail(2.0, True, False, df)
-    with pytest.raises(ValueError, match=r"\bdf\b"):
+    with pytest.raises(ValueError, match="df is"):
         impl.t_tail(1.0, True, False, np.array([3.0, -1.0]))
 
 
@@ -421,25 +421,21 @@ def test_bad_shapes_are_refused(impl: ModuleType) -> None:
 @OURS
 def test_bad_input_is_refused(impl: ModuleType) -> None:
     for p in (-0.1, 1.5):
-        with pytest.raises(ValueError, match=r"(?i)\bp\b|\b1\b|probabilit"):
+        with pytest.raises(ValueError, match="between 0 and 1"):
             impl.norm_quantile(p, True)
-    with pytest.raises(ValueError, match="dfd"):
+    with pytest.raises(ValueError, match="dfd is 0"):
         impl.f_tail(1.0, True, False, 3.0, 0.0)
-    for n, chance, words in (
-        (2.5, 0.5, r"(?i)\bn\b|whole|integer"),
-        (-1, 0.5, r"(?i)\bn\b|whole|integer"),
-        (3, 1.5, r"(?i)\bp\b|\b1\b|probabilit"),
-    ):
+    for n, chance, words in ((2.5, 0.5, "whole number"), (-1, 0.5, "whole number"), (3, 1.5, "between 0 and 1")):
         with pytest.raises(ValueError, match=words):
             impl.binom_tail(1, True, False, n, chance)
-    with pytest.raises(ValueError, match=r"\bnc\b|inf"):
+    with pytest.raises(ValueError, match="nc is inf"):
         impl.nct_tail(1.0, True, False, 3.0, math.inf)
-    with pytest.raises(ValueError, match=r"(?i)\bnc\b|\bx\b|negative|\b0\b"):
+    with pytest.raises(ValueError, match="at least 0"):
         impl.ncx2_tail(1.0, True, False, 3.0, -1.0)
-    for a, b, x, words in ((0.0, 1.0, 0.5, r"\ba\b"), (1.0, -2.0, 0.5, r"\bb\b"), (1.0, 1.0, 1.5, r"\bx\b|\b1\b")):
+    for a, b, x, words in ((0.0, 1.0, 0.5, "a is 0.0"), (1.0, -2.0, 0.5, "b is"), (1.0, 1.0, 1.5, "between 0 and 1")):
         with pytest.raises(ValueError, match=words):
             impl.betainc(a, b, x)
-    with pytest.raises(ValueError, match=r"(?i)\bnc\b|\bx\b|negative|\b0\b"):
+    with pytest.raises(ValueError, match="at least 0"):
         impl.gammainc(1.0, -1.0)
 
 

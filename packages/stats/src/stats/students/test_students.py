@@ -208,11 +208,11 @@ def test_constant_data_say_so(impl: ModuleType) -> None:
         ([1.0] * 3, [2.0] * 4, -math.inf),
     ):
         for equal_var in (True, False):
-            with pytest.warns(RuntimeWarning, match=r"(?i)same|constant|spread|identical"):
+            with pytest.warns(RuntimeWarning, match="all values are the same"):
                 found = impl.ttest_ind(x, y, equal_var=equal_var)
             assert found.statistic == pytest.approx(wanted, nan_ok=True), f"{x} and {y}"
             assert found.pvalue == pytest.approx(0.0 if wanted == -math.inf else math.nan, nan_ok=True)
-    with pytest.warns(RuntimeWarning, match=r"(?i)same|constant|spread|identical"):
+    with pytest.warns(RuntimeWarning, match="all values are the same"):
         many = impl.ttest_1samp([[1.0, 2.0], [1.0, 3.0]], 1.0)
     assert math.isnan(many.pvalue[0])
     assert many.pvalue[1] == pytest.approx(oracle.ttest_1samp([2.0, 3.0], 1.0).pvalue)
@@ -229,7 +229,7 @@ def test_too_few_values_say_so(impl: ModuleType) -> None:
         lambda: impl.ttest_ind([1.0], [2.0, 3.0], equal_var=False),
     )
     for call in calls:
-        with pytest.warns(RuntimeWarning, match=r"(?i)few|two|least|small|empty"):
+        with pytest.warns(RuntimeWarning, match="too few"):
             found = call()
         assert math.isnan(found.pvalue)
         assert math.isnan(found.statistic)
@@ -252,24 +252,24 @@ def test_nan_goes_on_or_is_refused(impl: ModuleType) -> None:
         lambda: impl.ttest_1samp(bad, 0.0, nan_policy="raise"),
     )
     for call in calls:
-        with pytest.raises(ValueError, match=r"(?i)nan|finite|missing"):
+        with pytest.raises(ValueError, match="NaN"):
             call()
 
 
 @OURS
 def test_bad_input_is_refused(impl: ModuleType) -> None:
-    with pytest.raises(ValueError, match=r"alternative|both"):
+    with pytest.raises(ValueError, match="alternative is 'both'"):
         impl.ttest_ind(FIRST, SECOND, alternative="both")
-    with pytest.raises(ValueError, match=r"nan_policy|drop"):
+    with pytest.raises(ValueError, match="nan_policy 'drop'"):
         impl.ttest_1samp(FIRST, 0.0, nan_policy="drop")
-    with pytest.raises(ValueError, match=r"(?i)length|shape|size|pair"):
+    with pytest.raises(ValueError, match="unequal lengths"):
         impl.ttest_rel(FIRST, SECOND)
-    with pytest.raises(ValueError, match=r"popmean|shape"):
+    with pytest.raises(ValueError, match="popmean has length 2"):
         impl.ttest_1samp([[1.0, 2.0], [3.0, 5.0], [2.0, 2.0]], [[0.0, 0.0], [1.0, 1.0]])
     for std, n in ((-1.0, 5), (1.0, -5)):
-        with pytest.raises(ValueError, match=r"(?i)negative|-1|-5|std|nobs"):
+        with pytest.raises(ValueError, match="negative"):
             impl.ttest_from_stats(1.0, std, n, 0.0, 1.0, 5)
-    with pytest.raises(ValueError, match=r"level|95"):
+    with pytest.raises(ValueError, match="level is 95"):
         impl.ttest_1samp(FIRST, 0.0).confidence_interval(95)
 
 
@@ -293,7 +293,7 @@ def test_missing_values_are_left_out(impl: ModuleType) -> None:
 @OURS
 def test_nothing_but_missing_values(impl: ModuleType) -> None:
     a = np.array([[1.0, math.nan], [2.0, math.nan], [4.0, 3.0]])
-    with pytest.warns(RuntimeWarning, match=r"(?i)few|two|least|small|empty"):
+    with pytest.warns(RuntimeWarning, match="too few"):
         found = impl.ttest_1samp(a, 0.0, nan_policy="omit")
     assert list(found.n) == [3, 1]
     assert math.isnan(found.pvalue[1])
@@ -351,13 +351,13 @@ def test_anova(impl: ModuleType) -> None:
 @OURS
 def test_anova_refuses_and_warns(impl: ModuleType) -> None:
     for groups in ([FIRST], [FIRST, []], [[1.0], [2.0]], [[FIRST], SECOND]):
-        with pytest.raises(ValueError, match=r"(?i)two|few|least|empty|group|sample|dim|shape"):
+        with pytest.raises(ValueError, match="at least two"):
             impl.f_oneway(*groups)
-    with pytest.warns(RuntimeWarning, match=r"(?i)constant|same|spread|identical"):
+    with pytest.warns(RuntimeWarning, match="constant"):
         assert impl.f_oneway([1.0, 1.0], [2.0, 2.0]).pvalue == 0
-    with pytest.warns(RuntimeWarning, match=r"(?i)constant|same|spread|identical"):
+    with pytest.warns(RuntimeWarning, match="constant"):
         assert impl.f_oneway([0.1] * 10, [0.3] * 7, [0.7] * 13).statistic == math.inf
-    with pytest.warns(RuntimeWarning, match=r"(?i)constant|same|spread|identical"):
+    with pytest.warns(RuntimeWarning, match="constant"):
         assert math.isnan(impl.f_oneway([0.1, 0.1, 0.1], [0.1, 0.1]).pvalue)
 
 
