@@ -87,6 +87,10 @@ class Functions(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
+class MixedError(RuntimeError):
+    """What a machine with MPS says of tensors here and there: RuntimeError, told from that of an unwritten function."""
+
+
 def pretend(found: Any, func: Any) -> Any:
     if not isinstance(found, Tensor):
         return found
@@ -102,7 +106,7 @@ def run(func: Any, args: Any, kwargs: Any) -> Any:
     here = any(isinstance(leaf, Tensor) and leaf.ndim and not isinstance(leaf, Pretended) for leaf in leaves)
     if there and here and name not in ("copy_", "index"):
         msg = f"{func} of tensors on MPS and on the CPU"
-        raise RuntimeError(msg)
+        raise MixedError(msg)
     asked = [leaf.type for leaf in leaves if isinstance(leaf, torch.device)]
     args, kwargs = tree_map(on_the_cpu, (args, kwargs))
     found = func(*args, **kwargs)
@@ -134,7 +138,7 @@ def test_what_is_pretended_is_refused_what_mps_refuses() -> None:
         torch.ones(3, dtype=torch.float64).to(MPS)
     with pytest.raises(TypeError, match="float64"):
         torch.zeros(2, dtype=torch.float64, device=MPS)
-    with pytest.raises(RuntimeError, match="on MPS and on the CPU"):
+    with pytest.raises(MixedError, match="on MPS and on the CPU"):
         x + normal(3)
     assert (x + 1).device == torch.arange(3, device=MPS).device == MPS
     assert x.cpu().double().device.type == "cpu"

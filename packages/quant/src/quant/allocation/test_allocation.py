@@ -144,8 +144,12 @@ def test_a_budget_that_is_just_too_small(impl: ModuleType) -> None:
         pytest.skip("a baseline need not refuse")
     given = problem(0, 3, 2)
     least = sum(min(c.size for c in each) for each in given.values())
-    with pytest.raises(ValueError, match=r"\w"):
+    with pytest.raises(ValueError, match=rf"budget|\b{least - 1}\b|\b{least}\b"):
         impl.allocate_bits(given, least - 1)
+
+
+class OutOfTextError(Exception):
+    """What a measure of loss raises: nothing that an unwritten function raises."""
 
 
 class Small(nn.Module):
@@ -210,10 +214,10 @@ def test_a_failed_measurement_leaves_the_model_as_it_was(impl: ModuleType, devic
         calls.append(1)
         if len(calls) == 3:
             msg = "out of text"
-            raise RuntimeError(msg)
+            raise OutOfTextError(msg)
         return 0.0
 
-    with pytest.raises(RuntimeError, match="out of text"):
+    with pytest.raises(OutOfTextError, match="out of text"):
         impl.sensitivity(model, failing, FORMATS)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 

@@ -244,7 +244,7 @@ def test_bad_input_is_refused(impl: ModuleType, device: str) -> None:
         impl.Int4Linear.from_float(nn.Embedding(3, 4))
     with pytest.raises(ValueError, match=r"group|granularity|\b0\b"):
         impl.Int4Linear.from_float(layer(32, 16, device=device), 0)
-    with pytest.raises(ValueError, match=r"(?i)shape|empty|\b0\b|element"):
+    with pytest.raises(ValueError, match=r"(?i)shape|empty|\b0\b"):
         impl.Int4Linear.from_float(nn.Linear(32, 0, device=device))
     broken = layer(32, 16, device=device)
     broken.weight.data[0, 0] = float("inf")

@@ -395,16 +395,16 @@ def test_the_observer_asks_its_rule(impl: ModuleType, device: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_bad_batches_are_refused(impl: ModuleType, device: str, kind: str) -> None:
     observer = make(impl, kind)
-    with pytest.raises(ValueError, match=r"(?i)nothing|seen|no |empty|update"):
+    with pytest.raises(ValueError, match=r"(?i)nothing|seen|empty|update"):
         observer.range()  # type: ignore[attr-defined]
     for value in (math.nan, math.inf, -math.inf):
         with pytest.raises(ValueError, match=r"(?i)nan|inf|finite"):
             observer.update(torch.tensor([1.0, value], device=device))  # type: ignore[attr-defined]
-    with pytest.raises(ValueError, match=r"(?i)\bx\b|empty|shape|nothing|[(\[]\d|element"):
+    with pytest.raises(ValueError, match=r"(?i)\bx\b|empty|shape|nothing|[(\[]\d"):
         observer.update(torch.empty(0, 3, device=device))  # type: ignore[attr-defined]
     with pytest.raises(TypeError, match=r"(?i)int|float|dtype"):
         observer.update(torch.tensor([1, 2], device=device))  # type: ignore[attr-defined]
-    with pytest.raises(ValueError, match=r"(?i)nothing|seen|no |empty|update"):
+    with pytest.raises(ValueError, match=r"(?i)nothing|seen|empty|update"):
         observer.range()  # type: ignore[attr-defined]
 
 
