@@ -16,6 +16,7 @@ BITS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).astype(flo
 BIT = np.array([128, 64, 32, 16, 8, 4, 2, 1], np.uint8)  # of eight items in a byte
 LOG2 = math.log(2)
 WIDEST = 64  # steps between the least and the largest difference that still make a grid worth a law
+FEWEST = 32  # items whose resampled means have a law smooth enough to be computed from its frequencies
 Vector = NDArray[np.float64]
 
 
@@ -105,8 +106,10 @@ def bootstrap_ci(
     ``percentile`` cuts ``(1 - level) / 2`` off both ends of the resampled means; ``bca`` (stretch) moves both cuts for
     bias and skewness. Without ``second`` the interval is for the mean of ``first``. Where all differences are whole
     numbers and no more than 64 apart, as for right and wrong, the law of the resampled means is computed: what comes
-    back is what infinitely many resamples would give. Raises ValueError for lengths that differ, fewer than two items,
-    NaN or inf, a level outside (0, 1), resamples below 1 or an unknown method.
+    back is what infinitely many resamples would give. So it is for 32 and more items of any other scores, but as if a
+    normal deviation of 1/120 standard error were added to every mean: ``resamples`` and ``seed`` are for fewer. Raises
+    ValueError for lengths that differ, fewer than two items, NaN or inf, a level outside (0, 1), resamples below 1 or
+    an unknown method.
     Source: Efron 1987, JASA 82(397), section 2 and eq. 6.6.
     """
     _refuse_resamples(resamples)
@@ -124,6 +127,8 @@ def bootstrap_ci(
     low, high = float(d.min()), float(d.max())
     if high - low <= WIDEST and (d == np.floor(d)).all():
         return _grid_ends(low, np.bincount((d - low).astype(int)).tolist(), cuts, bca=method == "bca")
+    if d.size >= FEWEST and low < high:
+        return _smooth_ends(d, cuts, bca=method == "bca")
     means = _resampled_means(d, resamples, np.random.default_rng(seed))
     if method == "bca" and low < high:
         centred = d - d.mean()
@@ -396,32 +401,42 @@ def _error(d: Vector) -> float:
 
 def _resampled_means(d: Vector, resamples: int, generator: "np.random.Generator") -> Vector:
     """Return means of ``resamples`` samples of the size of ``d``, drawn from it with replacement."""
-    n = d.size
-    rows = max(1, BLOCK // n)
+    rows = max(1, BLOCK // d.size)
     counts = [min(rows, resamples - start) for start in range(0, resamples, rows)]
-    if n > 1 << 15:
-        return np.concatenate([d[generator.integers(0, n, (count, n))].mean(axis=1) for count in counts])
-    # Two random bytes choose among the values, repeated as often as fits; of few values, among all pairs' sums: two
-    # draws in one.
-    one = np.tile(d, (1 << 16) // n)
-    two = np.tile((d[:, None] + d).ravel(), (1 << 16) // n**2) if n <= 1 << 8 else None
-    sums = []
-    for count in counts:
-        if two is None:
-            sums.append(_drawn(one, count * n, generator).reshape(count, n).sum(axis=1))
-            continue
-        part = _drawn(two, count * (n // 2), generator).reshape(count, n // 2).sum(axis=1)
-        sums.append(part + _drawn(one, count, generator) if n % 2 else part)
-    return np.concatenate(sums) / n
+    return np.concatenate([d[generator.integers(0, d.size, (count, d.size))].mean(axis=1) for count in counts])
 
 
-def _drawn(table: Vector, count: int, generator: "np.random.Generator") -> Vector:
-    """Draw from a table of at most 65,536 values, with replacement, each as likely as the next."""
-    places = _raw(2 * count, generator).view(np.uint16)
-    if table.size < 1 << 16:  # what lies beyond the table is drawn again
-        beyond = np.flatnonzero(places >= table.size)
-        places[beyond] = generator.integers(0, table.size, beyond.size)
-    return table.take(places)
+def _smooth_ends(d: Vector, cuts: list[float], *, bca: bool) -> tuple[float, float]:
+    """Return the ends of a bootstrap interval for many differences of any size.
+
+    The mean of n draws has the n-th power of the differences' characteristic function. That is taken at 2,048
+    frequencies, and damped as if a normal deviation of 1/120 standard error were added to every mean: what lies beyond
+    is then below 1e-6, whatever the differences. Ten thousand resamples have their 2.5 % point wrong by 1/37. Source:
+    Abate and Whitt 1992, Queueing Systems 10, section 5 (the Fourier-series method).
+    """
+    window, rows, columns, points = 20.0, 64, 32, 1 << 14  # standard errors, and three counts
+    n, mean = d.size, float(d.mean())
+    z = d - mean
+    unit = float(np.abs(z).max())
+    z /= unit
+    spread = math.sqrt(float(z @ z))  # of a sum of n draws
+    turns = np.zeros((rows, columns), np.complex128)
+    for start in range(0, n, 1 << 12):  # powers of what is one frequency's turn: 0, 32, 64, ... times 1 to 32
+        first = np.exp(z[start : start + (1 << 12)] * (2j * math.pi / (window * spread)))
+        few = np.cumprod(np.broadcast_to(first, (columns, first.size)), axis=0)
+        many = np.ones((rows, first.size), complex)
+        np.cumprod(np.broadcast_to(few[-1], (rows - 1, first.size)), axis=0, out=many[1:])
+        turns += many @ few.T
+    t = np.arange(1, rows * columns + 1) * (2 * math.pi / window)
+    waves = np.zeros(points // 2 + 1, complex)
+    waves[1 : t.size + 1] = (_power((turns / n).ravel(), n) * np.exp(-0.5 * (t / 120) ** 2)).conj() / (1j * t)
+    x = np.linspace(-window / 2, window / 2, points, endpoint=False)
+    wave = np.roll(np.fft.irfft(waves, points) * (points / window), points // 2)
+    below = np.maximum.accumulate((x - x[0]) / window + wave - wave[0])
+    if bca:
+        cuts = _moved_cuts(cuts, float(np.interp(0, x, below)), float((z**3).sum()), float(z @ z))
+    first_end, last_end = np.clip(mean + unit * spread / n * np.interp(cuts, below, x), d.min(), d.max())
+    return float(first_end), float(last_end)
 
 
 def _grid_ends(least: float, counts: list[int], cuts: list[float], *, bca: bool) -> tuple[float, float]:

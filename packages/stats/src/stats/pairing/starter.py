@@ -61,10 +61,9 @@ def bootstrap_ci(
     """Return an interval for the mean difference of paired scores, from means of resampled items.
 
     ``percentile`` cuts ``(1 - level) / 2`` off both ends of the resampled means; ``bca`` (stretch) moves both cuts for
-    bias and skewness. Without ``second`` the interval is for the mean of ``first``. Where all differences are whole
-    numbers and no more than 64 apart, as for right and wrong, the law of the resampled means is computed: what comes
-    back is what infinitely many resamples would give. Raises ValueError for lengths that differ, fewer than two items,
-    NaN or inf, a level outside (0, 1), resamples below 1 or an unknown method.
+    bias and skewness. Without ``second`` the interval is for the mean of ``first``. To resample is enough; the solution
+    computes the law of the resampled means where it can. Raises ValueError for lengths that differ, fewer than two
+    items, NaN or inf, a level outside (0, 1), resamples below 1 or an unknown method.
     Source: Efron 1987, JASA 82(397), section 2 and eq. 6.6.
     """
     if method == "bca":
