@@ -3,9 +3,11 @@
 For a few rows a native kernel where there is a compiler for it, else torch's, which takes bfloat16 activations; both
 read half a byte a weight. For many rows arithmetic counts and not bytes, and the weight goes through the int8 kernels:
 the step of int8 with a scale for each row is so much finer than that of four bits that rounding once more is not
-noticed.
+noticed. On a GPU kernels in Triton read the buffers as they are.
 """
 
+import importlib
+from functools import cache
 from typing import Any
 
 import torch
@@ -21,6 +23,16 @@ from quant.packing.solution import pack, unpack
 
 FEW = 8  # rows up to which reading the weights is most of the work
 TORCH_GROUPS = (32, 64, 128, 256)
+GPU = "cuda"  # the kind of device that Triton serves
+
+
+@cache
+def _gpu_kernels() -> Any:  # noqa: ANN401 - a module
+    """Return the kernels for GPUs, or None where Triton is not installed: what only a GPU needs is imported for it."""
+    try:
+        return importlib.import_module("quant.int4._triton")
+    except ImportError:
+        return None
 
 
 class Int4Linear(nn.Module):
@@ -80,8 +92,14 @@ class Int4Linear(nn.Module):
 
         Raises ValueError where the last dimension is not ``in_features``, TypeError for integers.
         """
+        bias = self._buffers["bias"]
+        if x.device.type == GPU and x.shape[-1:] == (self.in_features,) and not torch.compiler.is_compiling():
+            kernels = _gpu_kernels()
+            if kernels and kernels.suits(x.dtype, x.numel() // self.in_features, self.group):
+                product: Tensor = kernels.product(x, self.packed, self.scale, self.zero_point, bias, self.group)
+                return product
         inputs = rows_of(x, self.in_features)  # (rows, in)
-        rows, on_cpu, bias = inputs.shape[0], x.device.type == "cpu", self._buffers["bias"]
+        rows, on_cpu = inputs.shape[0], x.device.type == "cpu"
         if on_cpu and rows <= FEW and self._suits_native and _native.kernel() and not torch.compiler.is_compiling():
             native: _native.Weight = self._layout("native", self._for_native)
             y = native.product(inputs, bias)

@@ -3,14 +3,20 @@
 import copy
 import importlib
 import io
+import json
+import os
+import subprocess
+import sys
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from quant.int4 import _native
+from quant.int4 import solution as ours
 from quant.int8 import _native as loader
 
 OURS = pytest.mark.only("starter", "baseline", "solution")
@@ -57,13 +63,16 @@ def compiled(architecture: str, monkeypatch: pytest.MonkeyPatch) -> Any:
     return found
 
 
+def distance(made: nn.Module, x: Tensor, bias: Tensor | None) -> float:
+    """Return how far the layer's product is off that with the weight it says it has, of the latter's size."""
+    weight = made.get_submodule("").dequantized().double().cpu()  # type: ignore[operator]
+    wanted = x.double().cpu() @ weight.T + (0 if bias is None else bias.detach().double().cpu())
+    return float((made(x).detach().double().cpu() - wanted).norm() / wanted.norm())
+
+
 def assert_product(made: nn.Module, x: Tensor, bias: Tensor | None) -> None:
     """Check that the layer multiplies by the weight it says it has."""
-    weight = made.get_submodule("").dequantized().double().cpu()  # type: ignore[operator]
-    wanted = x.double().cpu() @ weight.T + (0 if bias is None else bias.double().cpu())
-    found = made(x).double().cpu()
-    off = (found - wanted).norm() / wanted.norm()
-    rows = x.numel() // x.shape[-1]
+    off, rows = distance(made, x, bias), x.numel() // x.shape[-1]
     assert off <= OFF, f"the product of {rows} rows is {off:.2%} off the one with the layer's own weight"
 
 
@@ -252,3 +261,115 @@ def test_bad_input_is_refused(impl: ModuleType, device: str) -> None:
         impl.Int4Linear.from_float(broken)
     with pytest.raises(ValueError, match=r"(?i)shape|scale|[(\[]\d"):
         impl.Int4Linear(made.packed, made.scale[:, :0], made.zero_point, None, 32, 32)
+
+
+@pytest.mark.only("solution")
+def test_a_gpu_kernel_gets_the_buffers_as_they_are(
+    impl: ModuleType, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, calls = impl.Int4Linear.from_float(layer(64, 16, device=device)), []
+
+    def product(x: Tensor, *given: Any) -> Tensor:
+        calls.append(given)
+        twin = impl.Int4Linear(*given[:4], x.shape[-1], given[4])
+        return F.linear(x, twin.dequantized(), twin.bias)
+
+    stand_in = SimpleNamespace(suits=lambda dtype, rows, group: (dtype, group) == (torch.float32, 32) and rows < 9)
+    stand_in.product = product
+    monkeypatch.setattr(impl, "GPU", device)
+    monkeypatch.setattr(impl, "_gpu_kernels", lambda: stand_in)
+    for shape in ((64,), (2, 4, 64)):
+        assert_product(made, normal(*shape, device=device), made.bias)
+    assert len(calls) == 2, f"two products went through the GPU's kernel {len(calls)} times"
+    for given in calls:
+        assert all(a is b for a, b in zip(given, made.buffers(), strict=False)), "a weight was copied"
+    assert_product(made, normal(9, 64, device=device), made.bias)
+    assert len(calls) == 2, "the kernel was called for rows that it does not take"
+    with pytest.raises(ValueError, match=r"\b6[34]\b|in_features"):
+        made(torch.ones(2, 63, device=device))
+
+
+# The kernels for GPUs without one; on a GPU the tests above go through them.
+NAMES = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}  # torch's, Triton's
+# Tail groups, odd sizes, pieces of 4 to 64 columns, and more of them than the kernel for a few rows takes at once.
+SHAPES = [(50, 5, 32), (33, 7, 16), (64, 16, 48), (20, 16, 128), (192, 37, 128), (1090, 2, 64)]
+
+
+def interpreted() -> list[tuple[str, str, float, float]]:
+    """Run the solution's layer on CPU tensors as if they lay on a GPU: case, kernel, how far it is off, the bound."""
+    kernels: Any = importlib.import_module("quant.int4._triton")
+    ours.GPU, found = "cpu", []
+    plan, asked = kernels.plan, [""]
+
+    def watched(*args: Any, **options: Any) -> Any:
+        asked.append(plan(*args, **options)[0].__name__)
+        return plan(*args, **options)
+
+    kernels.plan = watched
+    for inputs, outputs, group in SHAPES:
+        linear = layer(inputs, outputs, bias=outputs != 7).requires_grad_(requires_grad=False)
+        made = ours.Int4Linear.from_float(linear, group)
+        for dtype, rows in (("float32", 3), ("float32", 5), ("float16", 1), ("float16", 16), ("bfloat16", 5)):
+            x = normal(rows, inputs, seed=rows).to(getattr(torch, dtype))
+            off = distance(made, x, linear.bias)
+            # Sums in float32 and one rounding of the result, which the interpreter does towards zero.
+            bound = torch.finfo(x.dtype).eps + inputs * torch.finfo(torch.float32).eps
+            found.append((f"{rows} rows of {dtype}, {inputs} x {outputs} in {group}s", asked.pop(), off, bound))
+    return found
+
+
+@pytest.mark.only("solution")
+def test_the_gpu_kernels_multiply_alike_in_the_interpreter(impl: ModuleType) -> None:
+    pytest.importorskip("triton", reason="Triton, which compiles for GPUs, is not installed")
+    # Triton decides when it is imported whether it interprets: in a process of its own.
+    environment = os.environ | {"TRITON_INTERPRET": "1"}
+    done = subprocess.run([sys.executable, __file__], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    cases = json.loads(done.stdout)
+    bad = [f"{case}: {name or 'no kernel'}, {off:.2g} off" for case, name, off, bound in cases if not off <= bound]
+    assert not bad, "\n".join(bad)
+    assert len(cases) == 5 * len(SHAPES)
+    assert {name for _, name, _, _ in cases} == {"few_rows", "many_rows"}, "not every kernel was called each time"
+
+
+@pytest.mark.only("solution")
+@pytest.mark.parametrize("architecture", [80, 90])
+@pytest.mark.parametrize(
+    ("dtype", "rows", "group", "precision"),
+    [
+        ("float32", 4, 32, "ieee"),
+        ("bfloat16", 1, 128, "ieee"),
+        ("bfloat16", 16, 32, "ieee"),
+        ("float16", 256, 128, "ieee"),
+        ("float32", 64, 32, "ieee"),
+        ("float32", 64, 32, "tf32"),
+    ],
+)
+def test_the_gpu_kernels_compile(
+    impl: ModuleType,
+    dtype: str,
+    rows: int,
+    group: int,
+    precision: str,
+    architecture: int,
+) -> None:
+    triton = pytest.importorskip("triton", reason="Triton, which compiles for GPUs, is not installed")
+    kernels = importlib.import_module("quant.int4._triton")
+    kernel, constants = kernels.plan(getattr(torch, dtype), rows, 4096, group, has_bias=True)
+    constants |= {"PRECISION": precision} if "PRECISION" in constants else {}
+    options = {name: constants.pop(name) for name in ("num_warps", "num_stages") if name in constants}
+    pointers = dict.fromkeys(("x", "bias", "y"), f"*{NAMES[dtype]}")
+    pointers |= {"packed": "*u8", "scale": "*bf16", "zero_point": "*i8"}
+    kinds = {n: "constexpr" if n in constants else pointers.get(n, "i32") for n in kernel.arg_names}
+    even = [["tt.divisibility", 16]]  # what Triton would find out of such sizes
+    attributes = {(i,): even for i, name in enumerate(kinds) if kinds[name] != "constexpr" and name != "rows"}
+    source = triton.compiler.ASTSource(kernel, kinds, constexprs=constants, attrs=attributes)
+    target = triton.backends.compiler.GPUTarget("cuda", architecture, 32)
+    found = triton.compile(source, target=target, options=options).asm
+    assert found["cubin"], "no machine code"
+    tensor_cores = rows > kernels.FEW and (dtype, precision) != ("float32", "ieee")
+    assert ("mma" in found["ptx"]) == tensor_cores, f"tensor cores are {'not ' * tensor_cores}used"
+
+
+if __name__ == "__main__":
+    json.dump(interpreted(), sys.stdout)
