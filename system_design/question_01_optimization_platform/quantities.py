@@ -87,7 +87,7 @@ ASSUMED = {
     "cold": ("one request a minute", "for one of the many models that hardly anybody calls"),
     "slices": (f"{SLICES} slices", "watched for each model: language, length, customer, device"),
     "price": (f"${PRICE:.2f} an hour", "of an H100; a round figure, a bill replaces it"),
-    "worker_price": (f"${WORKER_PRICE:.2f} an hour", "of an L4, which is what optimisation workers have"),
+    "worker_price": (f"${WORKER_PRICE:.2f} an hour", "of an L4, on which jobs run; timing on an H100 is minutes"),
     "versions": (f"{VERSIONS} versions", "of each model kept, in three copies"),
     "disk": (f"{DISK / 1e9:g} GB/s", "from a server's own disk"),
     "mean_length": (f"{MEAN_LENGTH} tokens", "a request of a small model, exponentially spread"),

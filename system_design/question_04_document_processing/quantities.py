@@ -28,7 +28,7 @@ UNSURE, REVIEW, USED = 0.3, 0.12, 0.8
 FIELDS, FIELD_RIGHT = 12, 0.99
 WORSE, SLICE, SLICE_WRONG, AUDIT = 0.01, 0.002, 0.3, 0.01
 PAGE_BYTES = 120_000
-DIES, RESTART, ATTEMPTS = 20, 60, 3
+DIES, RESTART, ATTEMPTS, FENCED = 20, 60, 3, 2
 GOLD, REVIEW_WAIT, LONG = 2000, 15, 400
 HOURS = [0.005, 0.005, 0.005, 0.005, 0.01, 0.015, 0.03, 0.06, 0.11, 0.15, 0.12, 0.09, 0.06, 0.07, 0.08, 0.06, 0.045]
 HOURS += [0.03, 0.015, 0.01, 0.01, 0.005, 0.005, 0.005]
@@ -78,6 +78,7 @@ ASSUMED = {
     "dies": (f"{DIES} s", "until such a file has eaten a worker's memory"),
     "restart": (f"{RESTART} s", "until a worker that died is back, models loaded"),
     "attempts": (f"{ATTEMPTS} attempts", "before a document is put aside"),
+    "fenced": (f"{FENCED} deaths", "of its child are enough behind the fence, where a limit says why"),
     "gold": (f"{GOLD:,} documents", "with checked fields, by kind and by sender, renewed each quarter"),
     "review_wait": (f"{REVIEW_WAIT} minutes", "may an urgent document wait for a person, 95% of the time"),
     "long": (f"{LONG} pages", "of a long document"),
@@ -262,7 +263,7 @@ def computed() -> dict[str, str]:
         "poison_time": f"{swallowed / 3600:.0f} hours",
         "poison_minutes": f"{swallowed / CORES / 60:.0f} minutes",
         "poison_tries": f"{tries * POISON:,.0f} deaths",
-        "poison_fenced": f"{POISON * DIES / CORES / 60:.0f} minutes",
+        "poison_fenced": f"{POISON * FENCED * DIES / CORES / 60:.0f} minutes",
         "poison_backlog": f"{swallowed / CORES * PEAK:,.0f} documents",
         "long_ocr": f"{LONG * OCR:.0f} s",
         "long_parallel": f"{LONG * OCR / l4:.0f} s",
@@ -281,7 +282,7 @@ def computed() -> dict[str, str]:
         "unsure_share": f"{UNSURE:.0%}",
         "review_share": f"{REVIEW:.0%}",
         "poison_share": f"{1 / CORES:.0%}",
-        "fenced_alone": f"{POISON * DIES / 60:.0f} minutes",
+        "fenced_alone": f"{POISON * FENCED * DIES / 60:.0f} minutes",
         "machine_1k": f"${cost_per_1k_requests(cheap / 24, 1, MEAN):.2f}",
         "people_1k": f"${REVIEW * MINUTES / 60 * HOURLY * 1000:,.0f}",
         "audit_money": f"${accepted * AUDIT * MINUTES / 60 * HOURLY:,.0f} a day",
