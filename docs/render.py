@@ -146,6 +146,14 @@ def plan(name: str) -> str:
     return "\n".join(lines)
 
 
+@value
+def left_out(name: str) -> str:
+    """Link the exercises that a plan of docs/plans has no day for."""
+    days = read_toml(DOCS / "plans" / f"{name}.toml")["day"]
+    planned = {named(item) for day in days for item in day["items"]}
+    return refs(*(each for each in exercises() if each not in planned))
+
+
 def heading(count: int, day: dict[str, Any]) -> str:
     """Return the heading of a day."""
     return f"Day {count}: {day['title']}"

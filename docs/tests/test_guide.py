@@ -269,6 +269,14 @@ def test_the_two_weeks_hold_the_core_paths_of_the_coding_rounds() -> None:
         assert set(core()[package]) <= planned, f"not planned: {sorted(set(core()[package]) - planned)}"
 
 
+@pytest.mark.parametrize("plan", PLANS)
+def test_a_plan_has_each_exercise_or_says_that_it_has_not(plan: str) -> None:
+    planned = [item["exercise"] for day in PLANS[plan]["day"] for item in day["items"] if "exercise" in item]
+    left = re.findall(r"\[`([\w.]+)`\]", render.left_out(plan))
+    here = sorted(name for name in planned if name in exercises())
+    assert sorted([*here, *left]) == sorted(exercises()), f"{plan} and what it leaves out are not all exercises"
+
+
 def test_minutes_of_a_round_add_up() -> None:
     found = 0
     for parts in draw.rounds().values():
