@@ -16,9 +16,9 @@ def choose_qparams(
 
     ``x`` is (rows, cols), float. With ``symmetric`` the zero point is 0 and the largest magnitude becomes the code
     ``2**(bits - 1) - 1``; otherwise the slice's range, stretched to hold 0, becomes all ``2**bits`` codes. A slice of
-    zeros has scale 1. Raises ValueError for bits outside 2 to 8, a granularity that is not "tensor", "channel" or a
-    positive int, an empty or not two-dimensional ``x``, NaN or inf, and TypeError for integers. Source: Jacob et al.
-    2018, section 3.
+    zeros has scale 1, and no scale is 0, however small the numbers. Raises ValueError for bits outside 2 to 8, a
+    granularity that is not "tensor", "channel" or a positive int, an empty or not two-dimensional ``x``, NaN or inf,
+    and TypeError for integers. Source: Jacob et al. 2018, section 3.
     """
     raise NotImplementedError("TODO 1 (core, about 14 lines): scale and zero point of each slice")
 

@@ -51,8 +51,8 @@ class MovingAverageObserver:
     def range(self) -> tuple[float, float]:
         """Return the averages of the minima and of the maxima. Raises ValueError where nothing was seen.
 
-        The weights of n batches are divided by their sum, ``1 - (1 - momentum)**n``. Source: Kingma and Ba 2015,
-        arXiv:1412.6980, section 3.
+        The weights of n batches are divided by their sum, ``1 - (1 - momentum)**n``, with all its digits however small
+        the momentum. Source: Kingma and Ba 2015, arXiv:1412.6980, section 3.
         """
         raise NotImplementedError("TODO 2 (core, about 3 lines): over the weight that the batches have together")
 

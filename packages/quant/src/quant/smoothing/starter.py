@@ -10,7 +10,7 @@ from quant.smoothing import Batch, Group, Rescaled
 
 
 def largest_inputs(model: nn.Module, calibration: Iterable[Batch]) -> dict[str, Tensor]:
-    """Run the model on each batch and return the largest magnitude of each input channel of every linear layer.
+    """Run the model on each batch, as in use, and return the largest magnitudes of each linear layer's input channels.
 
     Layers are named as in ``model.named_modules()``; the values are (in,) float32. Raises ValueError for no batches.
     """
@@ -41,11 +41,11 @@ def fold(previous: nn.Module, layers: Sequence[nn.Linear], factors: Tensor) -> N
 def find_groups(model: nn.Module, batch: Batch) -> list[Group]:
     """Find every norm whose output linear layers read, and whether they alone do.
 
-    The model is run as it is, to see which layer is given the very tensor that which norm returned, and then with
-    factors folded in: where its output changes, somebody else reads the norm too (or it is not linear in its weight).
-    Powers of two tell by a bit, since nothing is rounded. The model is left as it was. Layers whose weight is shared
-    with another module (a tied head) are in no group. Stretch: a linear layer read by one other, where the output
-    does not change.
+    The model is run as in use (without dropout), to see which layer is given the very tensor that which norm returned,
+    and then with factors folded in: where its output changes, somebody else reads the norm too (or it is not linear in
+    its weight). Powers of two tell by a bit, since nothing is rounded. The model is left as it was, its training mode
+    too. Layers whose weight is shared with another module (a tied head) are in no group. Stretch: a linear layer read
+    by one other, where the output does not change; two tests of it fail until then, and the race waits for them.
     """
     raise NotImplementedError("TODO 4 (core, about 22 lines): who reads what, then fold and see")
 
