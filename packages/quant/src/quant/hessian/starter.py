@@ -13,7 +13,7 @@ def accumulate(hessian: Hessian | None, x: Tensor) -> Hessian:
     """Return the Hessian of the inputs so far and of a batch ``x`` (..., cols); ``hessian`` is None for the first.
 
     The mean is float32 on the device of ``x`` and does not depend on how the stream is cut. Raises TypeError for
-    integers, ValueError for no inputs, another number of columns, NaN or inf.
+    integers, ValueError for no inputs, another number of columns, NaN or inf, in ``x`` or because its squares overflow.
     """
     raise NotImplementedError("TODO 1 (core, about 8 lines): the running mean of x x^T")
 
