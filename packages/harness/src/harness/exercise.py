@@ -56,6 +56,7 @@ def raised_message(statement: ast.stmt) -> str | None:
     return None
 
 
+@cache  # one starter's lines are asked for by every test of it
 def is_literal_raise(source: str, line: int) -> bool:
     """Tell whether ``line`` of ``source`` belongs to a literal ``raise NotImplementedError``."""
     return any(
