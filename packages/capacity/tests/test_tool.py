@@ -313,6 +313,10 @@ def test_an_impossible_row_is_named(tmp_path: Path) -> None:
         (["serve", "--gpus", "3"], "32 heads and 8 kv_heads cannot be shared out over 3"),
         (["serve", "--measured", "fast"], "--measured takes two numbers"),
         (["serve", "--mine", "serving"], "--mine serving: the starter still has core TODO"),
+        (
+            ["serve", "--mine", "queueing"],
+            "--mine queueing: not called here, only concurrency, rooflines, serving, costs",
+        ),
         (["serve", "--mine", "nothing"], "--mine nothing: capacity has no such exercise"),
         (["audit", "missing.csv"], "no table at 'missing.csv': not a file, not one of nim-5000-500"),
         (["audit", "nan.csv"], "nan.csv, row 1: counts must be at least 1, times and rates above 0"),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness import runs
-from harness.exercise import choose, exercise_of, exercises_below
+from harness.exercise import choose, choose_all, exercise_of, exercises_below
 
 STARTER = '''
 def double(x):
@@ -72,6 +72,12 @@ class TestChoose:
     def test_unknown_exercise(self, toy: Path) -> None:
         with pytest.raises(ValueError, match="no such exercise, only sums"):
             choose(name_of(toy), "products")
+
+    def test_an_exercise_that_the_command_does_not_call(self, toy: Path) -> None:
+        package = name_of(toy).removesuffix(".sums")
+        assert [module.__name__ for module in choose_all(package, ("sums",))] == [f"{package}.sums.solution"]
+        with pytest.raises(ValueError, match="--mine sums: not called here, only products"):
+            choose_all(package, ("products",), "sums")
 
 
 def test_exercises_are_found_by_listing(toy: Path) -> None:

@@ -3,13 +3,16 @@
 import json
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
 
 import models
+from harness.exercise import choose_all
 from kvcache.cli import main
 
 
@@ -68,6 +71,39 @@ def test_generate_keeps_to_a_pattern(
     assert found["tags"]
 
 
+@pytest.mark.parametrize("cache", ["contiguous", "paged", "sliding"])
+def test_the_readers_code_attends_and_turns(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], cache: str
+) -> None:
+    command = ("generate", "--tokens", "8", "--cache", cache)
+    assert run(monkeypatch, *command) == 0
+    wanted, calls = capsys.readouterr().out, dict.fromkeys(("attention", "rotary"), 0)
+
+    def own(package: str, names: tuple[str, ...], mine: str) -> list[ModuleType]:
+        found = []
+        for name, solution in zip(names, choose_all(package, names, mine), strict=True):
+            module = solution
+            if name in calls:
+                module = ModuleType(f"{package}.{name}.starter")
+                function = "attend_grouped" if name == "attention" else "rotate"
+                setattr(module, function, counted(name, getattr(solution, function)))
+            found.append(module)
+        return found
+
+    def counted(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*given: Any) -> Any:
+            calls[name] += 1
+            return function(*given)
+
+        return call
+
+    monkeypatch.setattr("kvcache.cli.choose_all", own)
+    assert run(monkeypatch, *command) == 0
+    assert capsys.readouterr().out == wanted, "the same functions in the reader's place give the same text"
+    assert calls["attention"] == (0 if cache == "sliding" else 5 * 8), "5 layers, 8 steps"
+    assert calls["rotary"] == 5 * 8 * (2 if cache == "sliding" else 1)
+
+
 def test_memory_counts_bytes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ("memory", "--context", "100", "--batch", "3", "--gigabytes", "1", "--json")
     assert run(monkeypatch, *arguments) == 0
@@ -111,6 +147,10 @@ def test_compare_as_json_and_as_a_picture(
         (("generate", "--top-p", "0"), "top-p is 0"),
         (("generate", "--min-p", "1.5"), "min-p is 1.5"),
         (("generate", "--mine", "nothing"), "no such exercise"),
+        (("generate", "--mine", "attention"), "--mine attention: the starter still has core TODO 1, 2, 3, 4"),
+        (("generate", "--mine", "sampling"), "not called here, only attention, rotary, caches"),
+        (("generate", "--mine", "attention", "--cache", "sliding"), "not called here, only rotary, caches"),
+        (("compare", "--mine", "speculation"), "not called here, only attention, rotary, caches, paging, kivi"),
         (("generate", "--regex", "(a"), "'(a' is not a regular expression"),
         (("generate", "--regex", "^a"), "no anchors"),
         (("generate", "--regex", "a{90}", "--tokens", "5"), "5 are left"),

@@ -292,6 +292,7 @@ def test_the_readme_shows_what_the_tool_prints(
         (["a.jsonl", "a.jsonl", "--metric", "doc"], "a.jsonl, record 1: doc is 'x', must be a finite number"),
         (["a.jsonl", "a.jsonl", "--cluster-by", "doc"], "1 cluster, at least two"),
         (["a.jsonl", "nan.jsonl"], "nan.jsonl, record 1: correct is nan, must be a number"),
+        (["a.jsonl", "a.jsonl", "--mine", "moments"], "--mine moments: not called here, only pairing, sample_size"),
         (["a.jsonl", "a.jsonl", "--mine", "pairing"], "--mine pairing: the starter still has core TODO 1, 2, 3, 4"),
     ],
 )

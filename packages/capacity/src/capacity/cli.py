@@ -19,7 +19,7 @@ from capacity.rooflines import TYPICAL, Efficiency
 from capacity.sweeps import MOST_READ, Published, Replay, Verdict, audit, replayed
 from capacity.weights import Precision
 from harness import tool
-from harness.exercise import choose
+from harness.exercise import choose_all
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 WIDTH = None if sys.stdout.isatty() else 100
@@ -101,7 +101,7 @@ def _calibrated(parts: Parts, measured: str, prompt: int, on: tuple[object, ...]
 
 def _parts(mine: str) -> Parts:
     names = ("concurrency", "rooflines", "serving", "costs")
-    return Parts(**{name: choose(f"capacity.{name}", mine) for name in names})
+    return Parts(*choose_all("capacity", names, mine))
 
 
 def _fit_lines(found: Answer) -> str:

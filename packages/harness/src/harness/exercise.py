@@ -203,6 +203,15 @@ def choose(name: str, mine: str = "") -> ModuleType:
     return mixed
 
 
+def choose_all(package: str, names: tuple[str, ...], mine: str = "") -> list[ModuleType]:
+    """Do as ``choose`` for all exercises that one command calls; ValueError where ``mine`` names another."""
+    folder = Path(str(importlib.import_module(package).__file__)).parent
+    if mine not in ("", "all", *names) and (folder / mine / "solution.py").exists():
+        msg = f"--mine {mine}: not called here, only {', '.join(names)}"
+        raise ValueError(msg)
+    return [choose(f"{package}.{name}", mine) for name in names]
+
+
 def _announce(line: str) -> None:
     if line not in _announced:
         _announced.add(line)

@@ -7,6 +7,7 @@ import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated, Any
 
 import torch
@@ -18,11 +19,12 @@ from transformers import AutoConfig
 
 import models
 from harness import tool
-from harness.exercise import choose
+from harness.exercise import choose_all
 from kvcache.caches import KVCache
 from kvcache.decoder import Config, Decoder
 from kvcache.race import MakeCache, race, read_bandwidth
 from kvcache.sampler import Sampler
+from kvcache.sampling import solution as sampling
 from kvcache.sampling._regex import automaton
 from kvcache.sampling._schema import schema_regex
 from models.cli import DeviceOption, pick_device
@@ -32,8 +34,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 WIDTH = None if sys.stdout.isatty() else 100
 console, stderr = Console(width=WIDTH), Console(stderr=True)
 PROMPT = "def parse(text):\n    "
-KINDS = ("contiguous", "sliding", "paged", "kivi4", "kivi8")
-EXERCISE = {"paged": "kvcache.paging", "kivi4": "kvcache.kivi", "kivi8": "kvcache.kivi"}
+EXERCISE = {"contiguous": "caches", "sliding": "caches", "paged": "paging", "kivi4": "kivi", "kivi8": "kivi"}
 BLOCK, GROUP = 16, 32
 PICTURES = (".png", ".svg", ".pdf")
 
@@ -54,7 +55,7 @@ def demonstrate(context: typer.Context, mine: MineOption = "") -> None:
 @app.command()
 def generate(
     model: ModelOption = "tinylm",
-    cache: Annotated[str, typer.Option(help=f"one of {', '.join(KINDS)}")] = "contiguous",
+    cache: Annotated[str, typer.Option(help=f"one of {', '.join(EXERCISE)}")] = "contiguous",
     prompt: Annotated[str, typer.Option(help="the text to go on from")] = PROMPT,
     tokens: Annotated[int, typer.Option(help="how many tokens to generate")] = 64,
     window: Annotated[int, typer.Option(help="latest positions that a sliding cache keeps")] = 128,
@@ -77,18 +78,21 @@ def generate(
     if not 0 <= seed < 1 << 63:
         msg = f"--seed {seed}: from 0 to 2**63 - 1"
         raise ValueError(msg)
-    draws = choose("kvcache.sampling", mine if temperature else "")
+    refuse_kind(cache)
+    names = ["attention"] if cache != "sliding" else []  # whose window and sinks are not the exercise's
+    names += ["rotary", EXERCISE[cache], *(["sampling"] if temperature or regex or schema else [])]
+    code = dict(zip(names, choose_all("kvcache", tuple(names), mine), strict=True))
+    draws = code.get("sampling", sampling)
     sampler = Sampler(temperature, top_k, top_p, min_p, seed, draws)
     place = pick_device("cpu" if int8 and device == "auto" else device)
     loaded = load(model, place)
-    decoder = Decoder.from_model(loaded.model, int8=int8)
+    decoder = run_on(code, Decoder.from_model(loaded.model, int8=int8))
     table = None
     if regex or schema:
-        draws = choose("kvcache.sampling", mine)
         table = draws.token_table(automaton(pattern_of(regex, schema)), *spelled(loaded.tokenizer))
     ids = torch.tensor([loaded.tokenizer(prompt, verbose=False)["input_ids"]], dtype=torch.int64)
     refuse_long(decoder.config, cache, ids.shape[1], tokens, window, sinks)
-    held = make(cache, mine, window, sinks)(decoder, ids.shape[1] + tokens)
+    held = make(cache, code[EXERCISE[cache]], window, sinks)(decoder, ids.shape[1] + tokens)
     logits = decoder.prefill(ids, held)
     console.out(prompt, end="", highlight=False)
     found: list[int] = []
@@ -184,21 +188,20 @@ def compare(
     if out.suffix not in PICTURES:
         msg = f"--out {out}: a name that ends in {', '.join(PICTURES)} is wanted"
         raise ValueError(msg)
+    names = ("attention", "rotary", "caches", "paging", "kivi")
+    code = dict(zip(names, choose_all("kvcache", names, mine), strict=True))
     place = pick_device(device)
     if not as_json:
         out.parent.mkdir(parents=True, exist_ok=True)  # what cannot be written to is refused before any work
     loaded = load(model, place)
-    plain = Decoder.from_model(loaded.model)
+    plain = run_on(code, Decoder.from_model(loaded.model))
     if max(lengths) + tokens > plain.config.positions:
         msg = f"--contexts {contexts} and {tokens} tokens go beyond the model's limit of {plain.config.positions}"
         raise ValueError(msg)
-    ours = {
-        "contiguous": (plain, make("contiguous", mine)),
-        "paged": (plain, make("paged", mine)),
-        "kivi4": (plain, make("kivi4", mine)),
-    }
+    ours = {kind: (plain, make(kind, code[EXERCISE[kind]])) for kind in ("contiguous", "paged", "kivi4")}
     if place.type == "cpu":
-        ours["contiguous, int8 weights"] = Decoder.from_model(loaded.model, int8=True), make("contiguous", mine)
+        quantized = run_on(code, Decoder.from_model(loaded.model, int8=True))
+        ours["contiguous, int8 weights"] = quantized, ours["contiguous"][1]
     text = loaded.tokenizer(models.corpus("heldout")[:20_000], verbose=False)["input_ids"]
     results = {}
     progress = track(lengths, "context", console=stderr, transient=True)
@@ -310,12 +313,25 @@ def spelled(tokenizer: Any) -> tuple[list[bytes], int]:  # noqa: ANN401 - transf
     return found, tokenizer.eos_token_id
 
 
-def make(kind: str, mine: str = "", window: int = 128, sinks: int = 4) -> MakeCache:
-    """Return what makes a cache for a decoder and a number of positions; ValueError for an unknown kind."""
-    if kind not in KINDS:
-        msg = f"--cache {kind}: one of {', '.join(KINDS)} is wanted"
+def refuse_kind(kind: str) -> None:
+    """Raise ValueError for an unknown kind of cache."""
+    if kind not in EXERCISE:
+        msg = f"--cache {kind}: one of {', '.join(EXERCISE)} is wanted"
         raise ValueError(msg)
-    module = choose(EXERCISE.get(kind, "kvcache.caches"), mine)
+
+
+def run_on(code: dict[str, ModuleType], decoder: Decoder) -> Decoder:
+    """Let a decoder attend and turn by the reader's code where it was chosen; its native step has its own."""
+    attention, rotary = (code.get(name) for name in ("attention", "rotary"))
+    if attention and attention.__name__.endswith(".starter"):
+        decoder.attend_by(attention.attend_grouped)
+    if rotary and rotary.__name__.endswith(".starter"):
+        decoder.turn_by(rotary.rotate)
+    return decoder
+
+
+def make(kind: str, module: ModuleType, window: int = 128, sinks: int = 4) -> MakeCache:
+    """Return what makes a cache of ``module``, its exercise's code, for a decoder and a number of positions."""
 
     def build(decoder: Decoder, positions: int) -> KVCache:
         c = decoder.config

@@ -227,6 +227,8 @@ class Decoder:
             scaled = scaled_frequencies(config.head_dim, config.base, config.scaling)
             self._frequencies, self._attention = scaled.frequencies, scaled.attention
         self._turns = torch.empty(0, config.head_dim)
+        self._own_attend: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
+        self._own_rotate: Callable[[Tensor, Tensor, Tensor, float], Tensor] | None = None
         self._step: Step | None = None
         if native:
             sizes = config.heads, config.kv_heads, config.head_dim, config.eps
@@ -253,6 +255,17 @@ class Decoder:
             with safe_open(file, framework="pt") as tensors:
                 weights |= {name: tensors.get_tensor(name).to(dtype) for name in tensors.keys()}  # noqa: SIM118
         return cls(config, weights, int8=int8, deterministic=deterministic)
+
+    def attend_by(self, attend: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
+        """From now on attend by ``attend(q, k, v)``, such as a reader's, and not in the native step.
+
+        Sliding caches and deterministic mode keep their own way.
+        """
+        self._own_attend, self._step = attend, None
+
+    def turn_by(self, rotate: Callable[[Tensor, Tensor, Tensor, float], Tensor]) -> None:
+        """From now on turn by ``rotate(x, positions, frequencies, attention)``, and not in the native step."""
+        self._own_rotate, self._step = rotate, None
 
     @property
     def dtype(self) -> torch.dtype:
@@ -418,13 +431,15 @@ class Decoder:
             view = cache.update(layer, heads[:, c.heads : c.heads + c.kv_heads], v, positions)
             keys, q = self._rotate_late(view, heads[:, : c.heads], positions)
         else:
-            turned = turn(heads[:, : c.heads + c.kv_heads], *rotation)  # queries and keys in one go
+            turned = self._turned(heads[:, : c.heads + c.kv_heads], positions, rotation)  # queries and keys in one go
             q = turned[:, : c.heads]
             view = cache.update(layer, turned[:, c.heads :], v, positions)
             keys = view.keys
         window = getattr(cache, "window", None)
         if self.deterministic:
             out = self._attend_fixed(q, keys, view, cache, layer, positions, masks, request)
+        elif self._own_attend is not None and window is None:
+            out = self._own_attend(q, keys, view.values)
         else:
             group = c.heads // c.kv_heads
             folded = q.reshape(batch, c.kv_heads, group * q_len, c.head_dim)
@@ -441,9 +456,12 @@ class Decoder:
     def _rotate_late(self, view: View, q: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
         place = view.places[(view.positions == positions[-1]).nonzero()[0]]
         q_places = place + positions - positions[-1]
-        at = [(view.places, view.keys), (q_places, q)]
-        keys, turned = (turn(t, *tables(p, self._frequencies, self._attention, self._wide, self.device)) for p, t in at)
-        return keys, turned
+        return self._turned(view.keys, view.places), self._turned(q, q_places)
+
+    def _turned(self, x: Tensor, positions: Tensor, rotation: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        if self._own_rotate is not None:
+            return self._own_rotate(x, positions, self._frequencies, self._attention)
+        return turn(x, *(rotation or tables(positions, self._frequencies, self._attention, self._wide, self.device)))
 
     def _attend_fixed(
         self,

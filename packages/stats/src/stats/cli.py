@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from harness import tool
-from harness.exercise import choose
+from harness.exercise import choose_all
 from stats import ab, single
 from stats.compare import ALPHA, Finding, compare, read
 
@@ -60,7 +60,7 @@ def compare_files(
     mine: MineOption = "",
 ) -> None:
     """Pair two models' results, test their difference, and say how small a one these items can show."""
-    pairing, sizes = choose("stats.pairing", mine), choose("stats.sample_size", mine)
+    pairing, sizes = choose_all("stats", ("pairing", "sample_size"), mine)
     if others:
         paths = [first, second, *others]
         sides = [read(path, metric, paired_on, cluster_by) for path in paths]
@@ -170,7 +170,7 @@ def ab_test(
     mine: MineOption = "",
 ) -> None:
     """Test an A/B test: first whether the split can be trusted, then the difference, then what must not get worse."""
-    experiments, pairing = choose("stats.experiments", mine), choose("stats.pairing", mine)
+    experiments, pairing = choose_all("stats", ("experiments", "pairing"), mine)
     fields = ab.Fields(unit, variant, metric, per, before, sequential)
     if second is not None or first.replace("/", "").isdecimal():
         if second is None or any((unit, variant, metric, before, per, guardrail, control, out, sequential)):
@@ -294,7 +294,7 @@ def ttest(
     mine: MineOption = "",
 ) -> None:
     """Student's and Welch's t: one mean, two, or pairs. With two samples the effect is first minus second."""
-    code = choose("stats.students", mine)
+    (code,) = choose_all("stats", ("students",), mine)
     found = single.ttest(
         code,
         samples,
@@ -320,7 +320,8 @@ def chi2(
 ) -> None:
     """Chi-square: whether rows and columns are independent, or one row of counts fits what was expected."""
     shares = None if expected is None else single.numbers(expected)
-    code, table = choose("stats.contingency", mine), single.table_of(rows, across)
+    (code,) = choose_all("stats", ("contingency",), mine)
+    table = single.table_of(rows, across)
     tell(single.chi2(code, table, expected=shares, yates=yates, likelihood=likelihood), 0.95, as_json=as_json)
 
 
@@ -338,8 +339,9 @@ def mcnemar(
     if len(rows) != 2:  # noqa: PLR2004
         msg = f"{len(rows)} arguments: must be two files, or two rows of counts"
         raise ValueError(msg)
+    (code,) = choose_all("stats", ("pairing",), mine)
     table = single.table_of(rows) if all(map(single.is_numbers, rows)) else single.pairs(rows)
-    tell(single.mcnemar(choose("stats.pairing", mine), table, midp=midp, level=level), level, as_json=as_json)
+    tell(single.mcnemar(code, table, midp=midp, level=level), level, as_json=as_json)
 
 
 @tests.command("proportions", context_settings=NEGATIVE)
@@ -352,9 +354,10 @@ def proportions(
     mine: MineOption = "",
 ) -> None:
     """Shares: one against a number, or several against each other."""
-    code = choose("stats.contingency", mine), choose("stats.pairing", mine)
+    contingency, pairing = choose_all("stats", ("contingency", "pairing"), mine)
     shares = [single.successes(text) for text in counts]
-    tell(single.proportions(code, shares, base=base, exact=exact, level=level), level, as_json=as_json)
+    found = single.proportions((contingency, pairing), shares, base=base, exact=exact, level=level)
+    tell(found, level, as_json=as_json)
 
 
 def tell(found: single.Outcome, level: float, *, as_json: bool) -> None:
@@ -395,7 +398,7 @@ def power_of(
     if test not in ("ttest", "proportions", "chi2"):
         msg = f"{test!r} must be ttest, proportions or chi2"
         raise ValueError(msg)
-    sample_size = choose("stats.sample_size", mine)
+    (sample_size,) = choose_all("stats", ("sample_size",), mine)
     given: dict[str, float | None] = {"effect": effect, "n": n, "power": power}
     found = float(sample_size.solve_power(test, **given, alpha=alpha, base=base))
     asked = next(name for name, value in given.items() if value is None)
