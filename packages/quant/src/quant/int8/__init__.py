@@ -8,7 +8,8 @@ range from calibration data and saves the look, at the price of clipping what li
 What you write:
 
 - ``Int8Linear``: made from an ``nn.Linear``; codes and one scale per output channel as buffers, so that
-  ``state_dict``, ``deepcopy`` and ``to`` work; ``forward`` quantizes each row of its input, symmetrically, to 8 bits.
+  ``state_dict``, ``deepcopy`` and ``to`` work; ``forward`` quantizes each row of its input to 8 bits: symmetrically,
+  or with a zero point for each row, as the solution does.
 - ``quantize_model``: swap the linear layers of a model that a ``Policy`` names, and no others.
 - stretch: ``calibrate`` and ``StaticInt8Linear``, the layer whose activations have one range, known beforehand.
 
