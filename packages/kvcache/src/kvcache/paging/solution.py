@@ -1,7 +1,12 @@
 """The production answer: constant-time blocks; a native kernel that reads them where they lie.
 
-Without a compiler, and on other devices, one gather in block order and then torch's kernel.
+On a GPU kernels in Triton do the same. Without a compiler, and on other devices, one gather in block order and then
+torch's kernel.
 """
+
+import importlib
+from functools import cache
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +16,17 @@ from kvcache import _attend
 from kvcache.caches import Pages, View
 from kvcache.caches.solution import refuse_crop, refuse_rows, refuse_sizes, refuse_update
 from kvcache.paging import UNUSED
+
+GPU = "cuda"  # the kind of device that Triton serves
+
+
+@cache
+def _gpu_kernels() -> Any:  # noqa: ANN401 - a module
+    """Return the kernels for GPUs, or None where Triton is not installed: what only a GPU needs is imported for it."""
+    try:
+        return importlib.import_module("kvcache.paging._triton")
+    except ImportError:
+        return None
 
 
 class BlockPool:
@@ -104,6 +120,10 @@ def paged_attention(q: Tensor, k_pool: Tensor, v_pool: Tensor, block_tables: Ten
     lengths that are not int64. Source: Kwon et al. 2023, arXiv:2309.06180, section 4.1.
     """
     _refuse_misfit(q, k_pool, v_pool, block_tables, lengths)
+    kernels = _gpu_kernels() if q.device.type == GPU else None
+    if kernels and kernels.suits(k_pool, v_pool):
+        found: Tensor = kernels.attend(q, k_pool, v_pool, block_tables, lengths)
+        return found
     if _attend.suits(k_pool, v_pool):
         return _attend.attend(q[:, :, None], k_pool, v_pool, block_tables, lengths, int(lengths.max()))[:, :, 0]
     (kv_heads, blocks, size, head_dim), out = k_pool.shape, torch.zeros_like(q)
@@ -114,8 +134,8 @@ def paged_attention(q: Tensor, k_pool: Tensor, v_pool: Tensor, block_tables: Ten
         table = block_tables[row, : -(-length // size)]
         # As rows of one matrix blocks are gathered by all threads, and come out as (kv_heads, positions, head_dim).
         at = (heads + table).flatten()
-        found = (pool.flatten(0, 1).flatten(1).index_select(0, at) for pool in (k_pool, v_pool))
-        keys, values = (t.view(1, kv_heads, -1, head_dim)[:, :, :length] for t in found)
+        gathered = (pool.flatten(0, 1).flatten(1).index_select(0, at) for pool in (k_pool, v_pool))
+        keys, values = (t.view(1, kv_heads, -1, head_dim)[:, :, :length] for t in gathered)
         folded = q[row].view(1, kv_heads, -1, head_dim)  # the group as query length
         out[row] = F.scaled_dot_product_attention(folded, keys, values).view(-1, head_dim)
     return out

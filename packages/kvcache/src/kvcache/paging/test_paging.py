@@ -1,7 +1,12 @@
 """What every implementation of ``kvcache.paging`` has to do."""
 
+import importlib
+import json
 import math
-from types import ModuleType
+import os
+import subprocess
+import sys
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from torch import Tensor
 
 from kvcache.paging import UNUSED
+from kvcache.paging import solution as ours
 
 ORDER = pytest.mark.known("peer_contiguous", reason="it reads no block table")
 # A softmax average of numbers around 1 in float32.
@@ -354,3 +360,135 @@ def test_a_request_larger_than_the_pool_is_refused(impl: ModuleType, device: str
     assert cache.length == 8
     cache.crop(7)
     assert torch.equal(append(cache, k[:, :, 7:8], k[:, :, 7:8])[0].keys, k[:, :, :8]), "refused, then cropped"
+
+
+# The kernels for GPUs without one; on a GPU the tests above go through them.
+NAMES = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}  # torch's, Triton's
+
+
+def shuffled(k: Tensor, v: Tensor, lengths: list[int], size: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Lay (batch, kv_heads, length, head_dim) into pools of junk in a random order: keys, values, block tables."""
+    most = -(-max(lengths) // size)
+    order = torch.randperm(len(lengths) * most, generator=torch.Generator().manual_seed(seed))
+    tables = torch.full((len(lengths), most), UNUSED)
+    for row, length in enumerate(lengths):
+        tables[row, : -(-length // size)] = order.view(len(lengths), most)[row, : -(-length // size)]
+    pools = []
+    for source in (k, v):
+        pool = (normal(k.shape[1], len(order), size, k.shape[3], seed=99) * 100).to(k.dtype)
+        for row, length in enumerate(lengths):
+            p = torch.arange(length)
+            pool[:, tables[row, p // size], p % size] = source[row, :, :length]
+        pools.append(pool)
+    return pools[0], pools[1], tables
+
+
+@pytest.mark.only("solution")
+def test_a_gpu_kernel_reads_the_pools_as_they_are(
+    impl: ModuleType, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    q, k, v = normal(2, 4, 8, device=device), normal(2, 2, 9, 8, seed=1), normal(2, 2, 9, 8, seed=2)
+    pools = [t.to(device) for t in shuffled(k, v, [9, 6], 4, 0)]
+    lengths, calls = torch.tensor([9, 6], device=device), []
+
+    def attend(*given: Tensor) -> Tensor:
+        calls.append(given)
+        return given[0]
+
+    for takes in (True, False):
+        kernels = SimpleNamespace(suits=lambda *pools, takes=takes: takes, attend=attend)
+        with monkeypatch.context() as patch:
+            patch.setattr(impl, "GPU", device)
+            patch.setattr(impl, "_gpu_kernels", lambda kernels=kernels: kernels)
+            out = impl.paged_attention(q, *pools, lengths)
+        assert (out is q) == takes, (
+            "the kernel was called for pools that it does not take" if out is q else "not called"
+        )
+    [given] = calls
+    assert all(a is b for a, b in zip(given, (q, *pools, lengths), strict=True)), "the kernel got something else"
+
+
+def interpreted() -> list[tuple[str, float, float, list[bool]]]:
+    """Run the solution on CPU tensors as if they lay on a GPU.
+
+    Lists a case, how far it is off, the bound, and whether it is the same bits as with the blocks in another order, of
+    another size, and each request alone.
+    """
+    ours.GPU, found = "cpu", []
+    kernels: Any = importlib.import_module("kvcache.paging._triton")
+    kernels.SPAN, kernels.TILE, kernels.JOINED = 32, 16, 2  # few positions, and still all loops turn several times
+    for dtype, dim, heads, kv_heads, size, lengths in (
+        ("float32", 16, 4, 2, 4, [9, 0, 33]),
+        ("float32", 48, 6, 2, 16, [40]),
+        ("float32", 8, 3, 1, 5, [132, 1]),
+        ("float16", 64, 8, 1, 16, [32]),
+        ("bfloat16", 32, 20, 1, 3, [70]),
+    ):
+        shape, kind = (len(lengths), kv_heads, max(lengths), dim), getattr(torch, dtype)
+        q, k, v = (normal(*s, seed=n).to(kind) for n, s in enumerate(((len(lengths), heads, dim), shape, shape)))
+        both = torch.tensor(lengths)
+        k_pool, v_pool, tables = shuffled(k, v, lengths, size, 0)
+        out = ours.paged_attention(q, k_pool, v_pool, tables, both)
+        others = [
+            ours.paged_attention(q, *shuffled(k, v, lengths, size, 1), both),
+            ours.paged_attention(q, *shuffled(k, v, lengths, 2 * size + 1, 1), both),
+            torch.cat(
+                [
+                    ours.paged_attention(q[i : i + 1], k_pool, v_pool, tables[i : i + 1], both[i : i + 1])
+                    for i in range(len(lengths))
+                ]
+            ),
+        ]
+        off = max(
+            (out[i].double() - expected(q[i], k[i, :, :n], v[i, :, :n])).abs().max().item()
+            if n
+            else out[i].any().item()
+            for i, n in enumerate(lengths)
+        )
+        # In 16 bits weights and result are rounded, which the interpreter does towards zero.
+        bound = CLOSE + (0.0 if dtype == "float32" else 2 * torch.finfo(kind).eps * v.abs().max().item())
+        found.append(
+            (f"{lengths} positions of {dtype}, {dim} channels", off, bound, [torch.equal(out, o) for o in others])
+        )
+    return found
+
+
+@pytest.mark.only("solution")
+def test_the_gpu_kernels_attend_alike_in_the_interpreter(impl: ModuleType) -> None:
+    pytest.importorskip("triton", reason="Triton, which compiles for GPUs, is not installed")
+    # Triton decides when it is imported whether it interprets: in a process of its own.
+    environment = os.environ | {"TRITON_INTERPRET": "1"}
+    done = subprocess.run([sys.executable, __file__], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    cases = json.loads(done.stdout)
+    assert len(cases) == 5
+    for case, off, bound, equal in cases:
+        assert off <= bound, f"{case}: {off:.2g} off"
+        assert all(equal), f"{case}: other bits with blocks in another order, of another size, alone: {equal}"
+
+
+@pytest.mark.only("solution")
+@pytest.mark.parametrize("architecture", [80, 90])
+@pytest.mark.parametrize(("dtype", "dim"), [("float32", 64), ("bfloat16", 128), ("float16", 80)])
+def test_the_gpu_kernels_compile(impl: ModuleType, dtype: str, dim: int, architecture: int) -> None:
+    triton = pytest.importorskip("triton", reason="Triton, which compiles for GPUs, is not installed")
+    kernels = importlib.import_module("kvcache.paging._triton")
+    pointers = dict.fromkeys(("q", "k_pool", "v_pool", "out"), f"*{NAMES[dtype]}")
+    pointers |= dict.fromkeys(("block_tables", "lengths"), "*i64")
+    pointers |= dict.fromkeys(("sums", "peaks", "totals"), "*fp32") | {"scale": "fp32"}
+    target = triton.backends.compiler.GPUTarget("cuda", architecture, 32)
+    both = zip((kernels.attend_spans, kernels.join_spans), kernels.plan(getattr(torch, dtype), 4, dim), strict=True)
+    for kernel, constants in both:
+        options = {"num_warps": constants.pop("num_warps")}
+        kinds = {n: "constexpr" if n in constants else pointers.get(n, "i32") for n in kernel.arg_names}
+        even = [["tt.divisibility", 16]]  # what Triton would find out of such pointers and strides
+        strided = [i for i, name in enumerate(kinds) if kinds[name].startswith("*") or name[:2] in ("k_", "v_")]
+        source = triton.compiler.ASTSource(kernel, kinds, constexprs=constants, attrs={(i,): even for i in strided})
+        found = triton.compile(source, target=target, options=options).asm
+        assert found["cubin"], "no machine code"
+        tensor_cores = kernel is kernels.attend_spans and dtype != "float32"
+        assert ("mma" in found["ptx"]) == tensor_cores, f"tensor cores are {'not ' * tensor_cores}used"
+
+
+if __name__ == "__main__":
+    json.dump(interpreted(), sys.stdout)
