@@ -5,7 +5,7 @@ import itertools
 import json
 import os
 import re
-import subprocess
+import runpy
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -16,14 +16,14 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional as F
-from transformers import GPT2Config, GPT2Model, LlamaConfig, LlamaForCausalLM
+from transformers import BertConfig, BertModel, BloomConfig, GPT2Config, GPT2Model, LlamaConfig, LlamaForCausalLM
 
 import quant
 from models import Loaded, load
 from quant import files
-from quant.cli import main, spread
+from quant.cli import main, spread, table
 from quant.packed import Int8Embedding, PackedLinear, quantize_embeddings
-from quant.report import bits_per_weight, correctness, interleaved, measure, megabytes, ratio
+from quant.report import WINDOW, bits_per_weight, correctness, interleaved, measure, megabytes, positions, ratio
 from quant.schemes import AWQ, GPTQ, GROUP, PLAIN, SOLUTIONS, Tokens, find, layers, mixed, ranges
 
 KEYS = {
@@ -90,6 +90,38 @@ def test_an_encoder_is_judged_by_its_embeddings(tmp_path: Path) -> None:
     assert 0.98 < rows[1].cosine_min < 1
 
 
+def test_a_long_sentence_is_cut_to_what_the_encoder_reads(tmp_path: Path, tiny: Loaded) -> None:
+    config = BertConfig(
+        vocab_size=2048,
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=24,
+    )
+    encoder = replace(tiny, model=BertModel(config).eval(), name="bert", generates=False)
+    row = measure(encoder, ["int8-dynamic"], SOLUTIONS, "\n".join(f"sentence {'very ' * n}long" for n in range(40)))[1]
+    assert 0.9 < (row.cosine_min or 0) <= 1
+
+
+def test_the_window_is_what_the_model_reads_at_most(tiny: Loaded) -> None:
+    assert positions(tiny.model) == 64
+    silent = copy.deepcopy(tiny.model)
+    silent.config = BloomConfig()  # says nothing of it: no position is learned
+    assert positions(silent) == WINDOW
+    rows = measure(tiny, [], SOLUTIONS)
+    assert [str(column.header) for column in table(rows, 64).columns][-2:] == ["ms/64", "x"]
+
+
+def test_an_encoder_predicts_no_tokens(
+    tmp_path: Path, tiny: Loaded, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("quant.cli.load", lambda *_: replace(tiny, generates=False))
+    monkeypatch.setattr("quant.cli.make", lambda *_: pytest.fail("it was quantized first"))
+    assert run(monkeypatch, tmp_path, "tokens", "--model", "x") == 2
+    assert capsys.readouterr().err.strip().split("\n")[-1] == "error: tiny is an encoder: it predicts no tokens"
+
+
 def test_bytes_are_counted_once() -> None:
     shared = nn.Linear(8, 8, bias=False)
     model = nn.Sequential(shared, shared, nn.Linear(8, 8, bias=False))
@@ -116,15 +148,21 @@ def test_speed_is_the_median_of_ratios() -> None:
     assert calls[:4] in (["a", "b", "b", "a"], ["b", "a", "a", "b"]), "nobody may always go first"
 
 
-def test_the_report_is_one_json_document_and_two_files(tmp_path: Path, tiny: Loaded) -> None:
-    """In a process of its own, as a user runs it."""
+def test_the_report_is_one_json_document_and_two_files(
+    tmp_path: Path, tiny: Loaded, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As ``python -m quant`` runs it, with all that a process would write, from whatever layer."""
     tiny.model.save_pretrained(tmp_path / "model")
     tiny.tokenizer.save_pretrained(tmp_path / "model")
     options = ("--model", "model", "--json", "--out", "out", "--schemes", "int8-dynamic")
-    command = [sys.executable, "-m", "quant", "report", *options]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    rows = json.loads(done.stdout)["rows"]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["quant", "report", *options])
+    capfd.readouterr()
+    with pytest.raises(SystemExit) as done:
+        runpy.run_module("quant", run_name="__main__", alter_sys=True)
+    said = capfd.readouterr()
+    assert not done.value.code, said.err
+    rows = json.loads(said.out)["rows"]
     assert [row["scheme"] for row in rows] == ["fp32", "int8-dynamic"]
     assert all(set(row) >= KEYS for row in rows), f"keys {sorted(rows[0])}"
     assert rows[0]["cosine_min"] is None
@@ -148,6 +186,7 @@ def test_the_labels_of_the_picture_keep_their_distance(places: list[float]) -> N
         (["report", "--schemes", "int9"], "no scheme 'int9', only fp32, int8-dynamic"),
         (["report", "--device", "tpu"], "no device 'tpu'"),
         (["report", "--text", "missing.txt"], "[Errno 2]"),
+        (["report", "--text", "bytes"], "bytes is no UTF-8 text: invalid start byte at byte 3"),
         (["report", "--mine", "int8"], "--mine int8: the starter still has core TODO"),
         (["report", "--mine", "nothing"], "--mine nothing: quant has no such exercise"),
         (["report", "--out", "file/out"], "[Errno"),
@@ -173,13 +212,14 @@ def test_mistakes_are_one_line(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     (tmp_path / "file").write_text("not a folder")
+    (tmp_path / "bytes").write_bytes(b"abc\xff")
     (tmp_path / "folder").mkdir()
     assert run(monkeypatch, tmp_path, *arguments) != 0
     said = capsys.readouterr()
     assert said.err.strip().split("\n")[-1].startswith(f"error: {words}"), said.err
     assert "Traceback" not in said.err
     assert not said.out
-    assert not [each for each in tmp_path.rglob("*") if each.name not in {"file", "folder", "quant-report"}], (
+    assert not [each for each in tmp_path.rglob("*") if each.name not in {"file", "bytes", "folder", "quant-report"}], (
         "something was half written"
     )
 
@@ -240,6 +280,13 @@ def test_a_damaged_file_is_refused_and_a_failed_save_leaves_the_old_one(tmp_path
     flipped[-1000] ^= 1
     foreign = tmp_path / "foreign.safetensors"
     save_file({"x": torch.ones(3)}, foreign)
+    end = 8 + int.from_bytes(whole[:8], "little")  # of the header: names, types, shapes, and what the model is
+    for at in range(0, end, 97):
+        header = bytearray(whole)
+        header[at] ^= 1
+        path.write_bytes(bytes(header))
+        with pytest.raises(ValueError, match=r"model\.safetensors was not written by `quant save`, or is damaged"):
+            files.load(path)
     for content in (
         bytes(flipped),
         whole[:1000],
@@ -440,6 +487,14 @@ def test_a_model_without_linear_layers(
     assert run(monkeypatch, tmp_path, "report", "--model", "model", "--schemes", scheme, "--out", "out") == 2
     assert re.search(r"^error: .*no linear layer", capsys.readouterr().err, re.MULTILINE)
     assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize("generates", [True, False])
+def test_another_models_tokenizer_is_refused(tiny: Loaded, generates: bool) -> None:
+    model = copy.deepcopy(tiny.model)
+    model.resize_token_embeddings(300)
+    with pytest.raises(ValueError, match=r"tokenizer of tiny names token \d+, the model knows only 300"):
+        measure(replace(tiny, model=model, generates=generates), ["int8-dynamic"], SOLUTIONS)
 
 
 def test_a_short_text_is_refused(tiny: Loaded) -> None:

@@ -15,7 +15,7 @@ from harness import tool
 from harness.exercise import choose
 from models import documents, load
 from quant import files
-from quant.report import BATCH, Row, correctness, judge, make, measure, megabytes
+from quant.report import BATCH, WINDOW, Row, correctness, judge, make, measure, megabytes, positions
 from quant.schemes import Parts, find
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -49,13 +49,13 @@ def report(
 ) -> None:
     """Measure accuracy, size and speed of a model in float32 and quantized."""
     parts = chosen(mine)
-    names = [name for name in scheme.split(",") if name]
+    names = [name.strip() for name in scheme.split(",") if name.strip()]
     if not names:
         msg = f"--schemes {scheme!r} names no scheme; fp32 alone measures the model as it is"
         raise ValueError(msg)
     for name in names:
         find(name, parts)
-    words = text.read_text("utf-8") if text else None
+    words = read_text(text) if text else None
     folder(out)
     with stderr.status(f"loading {model}") as status:
         loaded = load(model, device=pick_device(device))
@@ -67,7 +67,7 @@ def report(
         sys.stdout.write(document + "\n")
     else:
         console.print(title(model, loaded.model), highlight=False)
-        console.print(table(rows))
+        console.print(table(rows, min(WINDOW, positions(loaded.model))))
     stderr.print(f"report: {out / 'tradeoff.svg'}   {out / 'report.json'}", highlight=False, soft_wrap=True)
 
 
@@ -86,7 +86,9 @@ def save(
         quantized = make(loaded, scheme)
     files.save(replace(loaded, model=quantized), scheme, file)
     after = file.stat().st_size / 1e6
-    console.print(f"{file}: {model} in {scheme}, {after:.1f} MB, {before:.1f} MB in fp32", highlight=False)
+    console.print(
+        f"{file}: {model} in {scheme}, {after:.1f} MB, {before:.1f} MB in fp32", highlight=False, soft_wrap=True
+    )
 
 
 @app.command("load")
@@ -97,7 +99,7 @@ def read(file: Annotated[Path, typer.Argument(help="a file of `quant save`")]) -
         original = load(loaded.name)
         quality = judge(original, loaded.model)
     words = ", ".join(f"{name} {value:.4f}" for name, value in quality.items() if value is not None)
-    console.print(f"{file}: {loaded.name} in {scheme}: {words}", highlight=False)
+    console.print(f"{file}: {loaded.name} in {scheme}: {words}", highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -116,17 +118,18 @@ def tokens(
     if not as_json:
         folder(out)
     loaded = load(model)
+    correctness(loaded, {}, {}, most)  # refuses an encoder before it is quantized
     with stderr.status(f"reading {model} and {scheme}"):
         quantized = make(loaded, scheme)
         rows = correctness(loaded, {"fp32": loaded.model, scheme: quantized}, documents("heldout"), most)
     if as_json:
         sys.stdout.write(json.dumps({"model": model, "scheme": scheme, "rows": rows}) + "\n")
         return
-    for name in ("fp32", scheme):
+    for name in dict.fromkeys(("fp32", scheme)):
         lines = "".join(json.dumps({"id": r["id"], "doc": r["doc"], "correct": r[name]}) + "\n" for r in rows)
         write(out / f"{name}.jsonl", lines.encode())
         share = sum(row[name] for row in rows) / len(rows)
-        console.print(f"{out / name}.jsonl: {share:.4f} of {len(rows)} tokens right", highlight=False)
+        console.print(f"{out / name}.jsonl: {share:.4f} of {len(rows)} tokens right", highlight=False, soft_wrap=True)
 
 
 def chosen(mine: str) -> Parts:
@@ -139,6 +142,15 @@ def chosen(mine: str) -> Parts:
     return parts
 
 
+def read_text(path: Path) -> str:
+    """Return what a file says, in UTF-8. Raises ValueError for other bytes, OSError where it cannot be read."""
+    try:
+        return path.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        msg = f"{path} is no UTF-8 text: {error.reason} at byte {error.start}"
+        raise ValueError(msg) from error
+
+
 def title(name: str, model: torch.nn.Module) -> str:
     """Say what was measured where."""
     device = next(model.parameters()).device.type
@@ -147,12 +159,12 @@ def title(name: str, model: torch.nn.Module) -> str:
     return f"{name} ({millions:.1f} M parameters), {device}{threads}"
 
 
-def table(rows: list[Row]) -> Table:
-    """Lay the rows out, with the columns that apply to the kind of model."""
+def table(rows: list[Row], window: int) -> Table:
+    """Lay the rows out, with the columns that apply to the kind of model; ``window`` is that of a language model."""
     language = rows[0].kl is not None
     found = Table(box=None, pad_edge=False)
     found.add_column("scheme", no_wrap=True)
-    one, many = ("ms/token", "ms/512") if language else ("ms/one", f"ms/{BATCH}")
+    one, many = ("ms/token", f"ms/{window}") if language else ("ms/one", f"ms/{BATCH}")
     quality = LANGUAGE if language else ENCODER
     for head in ("MB", "bits/w", *quality.values(), one, "x", many, "x"):
         found.add_column(head, justify="right", no_wrap=True)

@@ -20,7 +20,7 @@ from quant.packed import Int8Embedding, PackedLinear
 from quant.schemes import find
 from quant.smoothing import Rescaled
 
-KIND = "quant-2"
+KIND = "quant-3"
 # What each layer is made of again: its buffers, and then its attributes.
 LAYERS: dict[str, tuple[type[nn.Module], tuple[str, ...], tuple[str, ...]]] = {
     "int8": (Int8Linear, ("codes", "scale", "bias"), ()),
@@ -57,8 +57,9 @@ def save(loaded: Loaded, scheme: str, path: Path) -> None:
             same[name] = known
     about = {"kind": KIND, "model": loaded.name, "scheme": scheme, "layers": layers, "same": same}
     scratch = path.with_name(f".{path.name}.tmp")
+    words = json.dumps(about)
     try:
-        save_file(tensors, str(scratch), metadata={"about": json.dumps(about), "sha256": _digest(tensors)})
+        save_file(tensors, str(scratch), metadata={"about": words, "sha256": _digest(words, tensors)})
         scratch.replace(path)
     except SafetensorError as error:
         msg = f"cannot write {path}: {error}"
@@ -112,20 +113,21 @@ def _read(path: Path, device: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
         with safe_open(str(path), "pt", device=device) as file:
             known = file.metadata() or {}
-            about = json.loads(known.get("about", "{}"))
+            words = known.get("about", "{}")
+            about = json.loads(words)
             ours = isinstance(about, dict) and about.get("kind") == KIND
             tensors = {name: file.get_tensor(name) for name in file.keys()} if ours else {}  # noqa: SIM118 - no mapping
     except (SafetensorError, ValueError, RuntimeError) as error:
         raise ValueError(foreign) from error
-    if not ours or known.get("sha256") != _digest(tensors):
+    if not ours or known.get("sha256") != _digest(words, tensors):
         raise ValueError(foreign)
     return about, tensors
 
 
-def _digest(tensors: Mapping[str, Tensor]) -> str:
-    """Return the SHA-256 of all tensors, in the order of their names: safetensors itself checks only their sizes."""
-    found = hashlib.sha256()
+def _digest(about: str, tensors: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 of what a file says of itself and of all tensors: safetensors itself checks only sizes."""
+    found = hashlib.sha256(about.encode())
     for name in sorted(tensors):
-        found.update(name.encode())
+        found.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode())
         found.update(tensors[name].reshape(-1).view(torch.uint8).cpu().numpy().data)
     return found.hexdigest()

@@ -17,6 +17,7 @@ from models.train import encode
 from quant.packed import PackedLinear
 from quant.schemes import Parts, Tokens, embed, find
 
+WINDOW = 512  # tokens at most
 WINDOWS = 24  # of held-out text that a language model is judged on
 CALIBRATION = 4  # of 28 batches, kept back to calibrate with where the reader's text is judged
 SEEN = 16  # windows of the text that tinylm was trained on, to calibrate with where the held-out text is judged
@@ -61,14 +62,14 @@ def measure(
     ``text`` takes the place of the embedded one; ``report`` hears what is being done. Raises ValueError for an unknown
     scheme, a text that is too short, and a model without linear layers.
     """
-    known = {name: find(name, parts) for name in ("fp32", *names)}
+    schemes = {name: find(name, parts) for name in ("fp32", *names)}
     linear = {n: m.weight.numel() for n, m in loaded.model.named_modules() if isinstance(m, nn.Linear)}
     if not linear:
         msg = f"{loaded.name} has no linear layer to quantize"
         raise ValueError(msg)
     judged, held_back = _language(loaded, text) if loaded.generates else _sentences(loaded, text)
     models: dict[str, nn.Module] = {}
-    for name, make in known.items():
+    for name, make in schemes.items():
         report(f"quantizing: {name}")
         models[name] = make(copy.deepcopy(loaded.model), held_back)
     reference = models["fp32"]
@@ -154,10 +155,24 @@ def ratio(reference: list[float], seconds: list[float]) -> float:
     return statistics.median(theirs / ours for theirs, ours in zip(reference, seconds, strict=True))
 
 
+def positions(model: Any) -> int:  # noqa: ANN401
+    """Return how many tokens a model reads at once; 512 where it does not say, as one without learned positions."""
+    return int(getattr(model.config, "max_position_embeddings", None) or WINDOW)
+
+
+def known(loaded: Loaded, tokens: Tensor) -> Tensor:
+    """Return the tokens. Raises ValueError for one that the model has no embedding of: the tokenizer is another's."""
+    most: int = loaded.model.get_input_embeddings().num_embeddings
+    if tokens.numel() and int(tokens.max()) >= most:
+        msg = f"the tokenizer of {loaded.name} names token {int(tokens.max())}, the model knows only {most}"
+        raise ValueError(msg)
+    return tokens
+
+
 def _language(loaded: Loaded, text: str | None) -> tuple[list[Tokens], list[Tokens]]:
     """Return batches of whole windows of text: those to judge by, spread over the text, and those to calibrate with."""
-    window = min(512, int(loaded.model.config.max_position_embeddings))
-    tokens = encode(loaded.tokenizer, corpus("heldout") if text is None else text)
+    window = min(WINDOW, positions(loaded.model))
+    tokens = known(loaded, encode(loaded.tokenizer, corpus("heldout") if text is None else text))
     count = len(tokens) // window
     if count < 2:  # noqa: PLR2004
         msg = f"the text has {len(tokens)} tokens, at least two windows of {window} are needed"
@@ -177,7 +192,7 @@ def _seen(loaded: Loaded, window: int) -> list[Tokens]:
     """Return windows spread over the text of the training split, one a batch."""
     text = corpus("train")
     places = (len(text) // SEEN * number for number in range(SEEN))
-    parts = (encode(loaded.tokenizer, text[at : at + 32 * window])[:window] for at in places)
+    parts = (known(loaded, encode(loaded.tokenizer, text[at : at + 32 * window])[:window]) for at in places)
     return [{"input_ids": part[None].to(loaded.model.device)} for part in parts if len(part) == window]
 
 
@@ -192,8 +207,12 @@ def _sentences(loaded: Loaded, text: str | None) -> tuple[list[Tokens], list[Tok
     def batches(some: list[str]) -> list[Tokens]:
         ordered = sorted(some, key=len)
         parts = [ordered[at : at + BATCH] for at in range(0, len(ordered), BATCH)]
-        options = {"return_tensors": "pt", "padding": True, "truncation": True}
-        return [dict(loaded.tokenizer(part, **options).to(loaded.model.device)) for part in parts]
+        most = min(loaded.tokenizer.model_max_length, positions(loaded.model))
+        options = {"return_tensors": "pt", "padding": True, "truncation": True, "max_length": most}
+        found: list[Tokens] = [dict(loaded.tokenizer(part, **options).to(loaded.model.device)) for part in parts]
+        for each in found:
+            known(loaded, each["input_ids"])
+        return found
 
     return batches(lines[aside:]), batches(lines[:aside])
 
@@ -245,10 +264,10 @@ def correctness(
     if not loaded.generates:
         msg = f"{loaded.name} is an encoder: it predicts no tokens"
         raise ValueError(msg)
-    window = int(loaded.model.config.max_position_embeddings)
+    window = positions(loaded.model)
     rows: list[dict[str, Any]] = []
     for name, text in documents.items():
-        tokens = encode(loaded.tokenizer, text)[: most + 1].to(loaded.model.device)
+        tokens = known(loaded, encode(loaded.tokenizer, text)[: most + 1]).to(loaded.model.device)
         for start in range(0, len(tokens) - 1, window):
             part = tokens[start : start + window + 1]
             right = {
