@@ -13,10 +13,11 @@ typedef int32_t four __attribute__((vector_size(16)));
 typedef float four_floats __attribute__((vector_size(16)));
 
 // What differs between processors: `vec` holds sums in 32 bits, DOT adds BLOCK products of codes and weights to them,
-// FOLD adds up four such vectors. Codes are kept as `code`, less OFFSET.
+// FOLD adds up four such vectors. Codes are kept as `code`, less OFFSET. TALL rows times four outputs are summed in
+// registers, while the weights of AHEAD outputs further on are fetched, where that is not 0.
 #if defined(__AVX512VNNI__) && defined(__AVX512BW__)
 #include <immintrin.h>
-enum { BLOCK = 64, OFFSET = 0 };
+enum { BLOCK = 64, OFFSET = 0, TALL = 4, AHEAD = 0 };
 typedef uint8_t code;
 typedef __m512i vec;
 INLINE vec codes_at(const code *p) { return _mm512_loadu_si512(p); }
@@ -32,7 +33,7 @@ INLINE four fold(vec a, vec b, vec c, vec d) {
 #elif defined(__AVX2__)
 #include <immintrin.h>
 #if defined(__AVXVNNI__) || (defined(__AVX512VNNI__) && defined(__AVX512VL__))
-enum { BLOCK = 32, OFFSET = 0 };
+enum { BLOCK = 32, OFFSET = 0, TALL = 4, AHEAD = 0 };
 typedef uint8_t code;
 typedef __m256i vec;
 INLINE vec weights_at(const int8_t *p) { return _mm256_loadu_si256((const vec *)p); }
@@ -45,7 +46,7 @@ INLINE vec dot(vec sum, vec x, vec w) {
 }
 #else  // products of bytes are added in 16 bits, which saturate: widen both first
 #define WIDE
-enum { BLOCK = 16, OFFSET = 0 };
+enum { BLOCK = 16, OFFSET = 0, TALL = 2, AHEAD = 4 };
 typedef int16_t code;
 typedef __m256i vec;
 INLINE vec weights_at(const int8_t *p) { return _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)p)); }
@@ -60,7 +61,7 @@ INLINE four fold(vec a, vec b, vec c, vec d) {
 }
 #elif defined(__ARM_FEATURE_DOTPROD)
 #include <arm_neon.h>
-enum { BLOCK = 16, OFFSET = 128 };
+enum { BLOCK = 16, OFFSET = 128, TALL = 4, AHEAD = 0 };
 typedef int8_t code;
 typedef int32x4_t vec;
 INLINE int8x16_t codes_at(const code *p) { return vld1q_s8(p); }
@@ -136,9 +137,11 @@ INLINE void tile(int rows, const Layer *l, const float *bias, Rows r, long strid
     for (int c = 0; c < 4; c++) w[c] = l->codes + (n + c < l->outputs ? n + c : l->outputs - 1) * l->inputs;
     long k = 0;
     for (; k + BLOCK <= l->inputs; k += BLOCK)
-        for (int c = 0; c < 4; c++)
+        for (int c = 0; c < 4; c++) {
+            if (AHEAD && k % 64 == 0) __builtin_prefetch(w[c] + AHEAD * l->inputs + k);
             for (int m = 0; m < rows; m++)
                 sums[m][c] = dot(sums[m][c], codes_at(r.codes + m * stride + k), weights_at(w[c] + k));
+        }
     if (k < l->inputs)
         for (int c = 0; c < 4; c++) {
             int8_t rest[BLOCK] = {0};
@@ -179,7 +182,7 @@ static void few(const Layer *l, const float *x, const float *bias, float *y, lon
 #pragma omp for nowait
         for (long n = 0; n < l->outputs; n += 4) {
             long m = 0;
-            for (; m + 4 <= rows; m += 4) tile(4, l, bias, from(r, m, stride), stride, n, y + m * l->outputs);
+            for (; m + TALL <= rows; m += TALL) tile(TALL, l, bias, from(r, m, stride), stride, n, y + m * l->outputs);
             for (; m + 2 <= rows; m += 2) tile(2, l, bias, from(r, m, stride), stride, n, y + m * l->outputs);
             for (; m < rows; m++) tile(1, l, bias, from(r, m, stride), stride, n, y + m * l->outputs);
         }
@@ -297,12 +300,12 @@ static void many(const Layer *l, const float *x, const float *bias, float *y, lo
 }
 
 static int suits_many(const Layer *l) { return has_tiles() && l->inputs % DEEP == 0 && l->outputs % SIDE == 0; }
-enum { MOST = INT_MAX };
+enum { FEW = 2, MOST = INT_MAX };
 
 // Without dot products of bytes: weights in 16 bits, by pairs of inputs, widened once for all rows, DEEP inputs of 16
 // outputs to a panel. (Bytes could be multiplied in pairs too, in the same time: 16 bits do not hold 2 * 255 * 127.)
 #elif defined(WIDE)
-enum { SIDE = 16, DEEP = 384, PANELS = 4, MOST = 256 };  // rows of sums that leave room in a core's cache
+enum { SIDE = 16, DEEP = 384, PANELS = 4, MOST = 256, FEW = 8 };  // rows of sums that leave room in a core's cache
 
 // Lay out the weights of 16 outputs from n on, inputs k to k + deep, as (deep / 2, 16, 2).
 static void widen(const Layer *l, long n, long k, long deep, int16_t *panel) {
@@ -382,13 +385,13 @@ static void many(const Layer *l, const float *x, const float *bias, float *y, lo
 
 static int suits_many(const Layer *l) { return l->outputs > 0; }
 #else
-enum { SIDE = 16, MOST = INT_MAX };
+enum { SIDE = 16, FEW = 0, MOST = INT_MAX };
 static int suits_many(const Layer *l) { return 0 * l->inputs; }
 static void many(const Layer *l, const float *x, const float *bias, float *y, long rows, float step, int32_t zero, Rows r,
                  long stride, int threads) {}
 #endif
 
-enum { FEW = 2, CHUNK = 1 << 20 };
+enum { CHUNK = 1 << 20 };
 
 // Tell up to how many rows this is used: always with tiles, and where torch has no kernel as exact, without VNNI.
 long most_rows(const Layer *l) {

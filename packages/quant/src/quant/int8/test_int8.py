@@ -436,12 +436,23 @@ def test_the_native_kernel_gives_the_whole_sum(
     weight = torch.randint(-127, 128, (outputs, inputs), generator=generator, dtype=torch.int8)
     scale, bias = 2.0 ** torch.randint(-3, 4, (outputs,), generator=generator), torch.arange(float(outputs))
     kernel = _kernels.Native(library, weight, scale)
-    for rows in (1, 2, 3, 7, 16, 33, 70):
+    for rows in (1, 2, 3, 7, 8, 9, 16, 33, 70):
         x = torch.randint(-100, 156, (rows, inputs), generator=generator).float()
         x[:, 0], x[:, -1] = -100, 155  # a range of 255, so that a row is its own codes
         for y in (kernel(x, bias), kernel(x, bias, 1.0, 100)) if inputs > 1 else (kernel(x, bias, 1.0, 100),):
             off = (y.double() - (x.double() @ weight.double().T * scale + bias)).abs().max()
             assert off == 0, f"{rows} rows of {inputs}: whole numbers came out {off} off"
+
+
+@pytest.mark.stretch
+@pytest.mark.only("solution")
+@pytest.mark.parametrize("weight", [-128, 127])
+@pytest.mark.parametrize("end", [-100.0, 155.0])
+def test_the_largest_products_are_summed_whole(impl: ModuleType, library: ctypes.CDLL, weight: int, end: float) -> None:
+    kernel = _kernels.Native(library, torch.full((20, 200), weight, dtype=torch.int8), torch.ones(20))
+    for rows in (1, 2, 4, 9, 40):
+        found = kernel(torch.full((rows, 200), end), None, 1.0, 100).unique().tolist()
+        assert found == [200 * end * weight], f"{rows} rows of 200 products of {end} and {weight} came out as {found}"
 
 
 @pytest.mark.stretch
