@@ -179,6 +179,16 @@ def test_wrong_answer_names_the_mutant(pytester: pytest.Pytester, toy: Path) -> 
     )
 
 
+def test_a_search_that_takes_too_long_says_so(
+    pytester: pytest.Pytester, toy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (toy / "starter.py").write_text(SOLVED.replace("return x + x\n", "return x * x\n"))
+    monkeypatch.setattr("harness.score.SEARCH_SECONDS", 0.5)
+    run(pytester).stdout.fnmatch_lines(["which known mistake this looks like was not found out in 0.5 s"])
+    monkeypatch.setattr("harness.score.SEARCH_SECONDS", 1.05)  # begun, and cut off
+    run(pytester).stdout.fnmatch_lines(["which known mistake this looks like was not found out in 1.05 s"])
+
+
 def test_failing_test_speaks_the_authors_words(pytester: pytest.Pytester, toy: Path) -> None:
     (toy / "starter.py").write_text(SOLVED.replace("return x + x\n", "return x * 3\n"))
     run(pytester).stdout.fnmatch_lines(["FAILED  *test_double[[]yours[]]", "  double of 2 came back as 6, expected 4"])
@@ -423,6 +433,14 @@ class TestRace:
         self.race(pytester).stdout.fnmatch_lines(["  yours did not run: its tests have not run since it changed*"])
         run(pytester)
         self.race(pytester).stdout.fnmatch_lines(["  yours  *x [[]*"])
+
+    def test_a_wrong_stretch_shuts_no_race_and_a_wrong_core_does(self, pytester: pytest.Pytester, toy: Path) -> None:
+        (toy / "starter.py").write_text(SOLVED.replace("return x + x + x\n", "return x + x\n"))
+        run(pytester, "--impl=starter").assert_outcomes(failed=1, passed=2)
+        self.race(pytester).stdout.no_fnmatch_line("  yours did not run*")
+        (toy / "starter.py").write_text(SOLVED.replace("return x + x\n", "return x * x\n"))
+        run(pytester, "--impl=starter")
+        self.race(pytester).stdout.fnmatch_lines(["  yours did not run: 1 of its core tests fail*"])
 
     def test_wrong_contestant_is_out(self, pytester: pytest.Pytester, toy: Path) -> None:
         (toy / "peer_math.py").write_text(SOLVED.replace("return x + x\n", "return 5\n"))

@@ -253,8 +253,10 @@ def _variant(item: pytest.Item) -> tuple[str, str] | None:
     return (exercise.name, impl) if exercise and stands_for(impl) != impl else None
 
 
-def agreeing_with(exercise: Exercise, outcomes: dict[str, bool], arguments: list[str], seconds: float) -> list[str]:
-    """Name the mutants that pass and fail the same tests as ``outcomes``, in another process that may be cut short."""
+def agreeing_with(
+    exercise: Exercise, outcomes: dict[str, bool], arguments: list[str], seconds: float
+) -> list[str] | None:
+    """Name the mutants that pass and fail the same tests as ``outcomes``; None where ``seconds`` were not enough."""
     import tempfile  # noqa: PLC0415
 
     with tempfile.TemporaryDirectory() as folder:
@@ -264,7 +266,7 @@ def agreeing_with(exercise: Exercise, outcomes: dict[str, bool], arguments: list
         try:
             subprocess.run(command, timeout=seconds, capture_output=True, check=False)  # noqa: S603
         except subprocess.TimeoutExpired:
-            return []
+            return None
         answer = file.with_suffix(".answer")
         names: list[str] = json.loads(answer.read_text("utf-8")) if answer.exists() else []
     return [exercise.mutants[int(name.removeprefix(PREFIX))]["name"] for name in names]

@@ -207,14 +207,14 @@ def measure_flops(device: str) -> float:
 
 
 def unsolved(exercise: Exercise, root: Path) -> str:
-    """Say why the reader's starter may not race yet, "" where its tests passed since it changed."""
+    """Say why the reader's starter may not race yet, "" where its core tests passed since it changed."""
     if any(todo.level == "core" for todo in exercise.todos()):
         return "todo"
     changed = exercise.starter.stat().st_mtime
     last = next((r for r in reversed(runs.read(root)) if (r.exercise, r.impl) == (exercise.name, "starter")), None)
     if last is None or last.time < changed:
         return f"its tests have not run since it changed: nox -s test-{exercise.package} -- {exercise.short}"
-    return f"{last.failed} of its tests fail" if last.failed else ""
+    return f"{last.failed_core} of its core tests fail" if last.failed_core else ""
 
 
 @pytest.fixture

@@ -22,12 +22,13 @@ class Run:
     impl: str
     device: str
     passed: int = 0
-    failed: int = 0
+    failed: int = 0  # core and stretch
     todo: int = 0
     failing: list[str] = field(default_factory=list)
     todos: list[int] = field(default_factory=list)
     seconds: float = 0.0
     ratios: dict[str, float] = field(default_factory=dict)
+    failed_core: int = 0
     v: int = 1
     time: float = field(default_factory=time.time)
 

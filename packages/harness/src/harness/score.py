@@ -166,13 +166,17 @@ class Score:
             if more := len(mine.messages) - SHOWN_FAILURES:
                 out.line(f"  and {more} more" if more > 0 else "")
             names = self._search(exercise, mine, end)
-            for name in names[:2]:
+            if names is None:
+                out.line(f"which known mistake this looks like was not found out in {SEARCH_SECONDS:g} s")
+            for name in (names or [])[:2]:
                 out.line(f'yours behaves exactly like this known mistake:  "{name}"', yellow=True)
 
-    def _search(self, exercise: Exercise, mine: Tally, end: float) -> list[str]:
+    def _search(self, exercise: Exercise, mine: Tally, end: float) -> list[str] | None:
         left = end - time.monotonic()
-        if left < 1 or not exercise.mutants or os.environ.get("CI"):
+        if not exercise.mutants or os.environ.get("CI"):
             return []
+        if left < 1:
+            return None
         arguments = ["--device", self.config.option.device, "--rootdir", str(self.config.rootpath)]
         arguments += ["-c", str(self.config.inipath)] if self.config.inipath else []
         return mutants.agreeing_with(exercise, mine.outcomes, arguments, left)
@@ -235,6 +239,7 @@ class Score:
                 one.failing,
                 sorted({todo.id for message in one.todos if (todo := Todo.parse(message))}),
                 round(one.seconds, 3),
+                failed_core=one.core["failed"],
             )
             for exercise, row in self.tally.items()
             for impl, one in row.items()

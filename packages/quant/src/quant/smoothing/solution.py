@@ -78,11 +78,11 @@ def fold(previous: nn.Module, layers: Sequence[nn.Linear], factors: Tensor) -> N
 def find_groups(model: nn.Module, batch: Batch) -> list[Group]:
     """Find every norm whose output linear layers read, and whether they alone do.
 
-    The model is run as it is, to see which layer is given the very tensor that which norm returned, and then with
-    factors folded in: where its output changes, somebody else reads the norm too (or it is not linear in its weight).
-    Powers of two tell by a bit, since nothing is rounded. The model is left as it was. Layers whose weight is shared
-    with another module (a tied head) are in no group. Stretch: a linear layer read by one other, where the output
-    does not change.
+    The model is run as in use (without dropout), to see which layer is given the very tensor that which norm returned,
+    and then with factors folded in: where its output changes, somebody else reads the norm too (or it is not linear in
+    its weight). Powers of two tell by a bit, since nothing is rounded. The model is left as it was. Layers whose weight
+    is shared with another module (a tied head) are in no group. Stretch: a linear layer read by one other, where the
+    output does not change.
     """
     norms, pairs, wanted = _candidates(model, batch)
     with _evaluating(model):
