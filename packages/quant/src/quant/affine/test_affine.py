@@ -140,6 +140,16 @@ def test_zero_comes_back_as_zero(impl: ModuleType, device: str, granularity: str
 
 
 @pytest.mark.parametrize("symmetric", [True, False])
+def test_the_smallest_floats_have_a_scale_too(impl: ModuleType, device: str, symmetric: bool) -> None:
+    # 2**-149, over 255 or 127 steps, rounds to a scale of 0, and to a zero point of x / 0.
+    x = torch.tensor([[2.0**-149, 0, 2.0**-149, 2.0**-149], [-1.0, 2, 3, 4]], device=device)
+    qparams = impl.choose_qparams(x, 8, symmetric, "channel")
+    assert (qparams.scale > 0).all(), f"scales are {qparams.scale.flatten().tolist()}"
+    back = impl.dequantize(impl.quantize(x, qparams), qparams)
+    assert (back[0].abs() <= 2.0**-126).all(), f"numbers of 2**-149 came back as {back[0].tolist()}"
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
 @pytest.mark.parametrize("value", [0.0, 5.0, -5.0, 1e-30])
 def test_a_constant_slice_comes_back(impl: ModuleType, device: str, value: float, symmetric: bool) -> None:
     x = normal(3, 16, device=device)
