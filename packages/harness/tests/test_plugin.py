@@ -1,9 +1,14 @@
 """The plugin, run on a toy package with one exercise."""
 
 import json
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from harness.exercise import exercise_of
+from harness.race import unsolved
 
 pytest_plugins = ["pytester"]
 
@@ -185,8 +190,16 @@ def test_a_search_that_takes_too_long_says_so(
     (toy / "starter.py").write_text(SOLVED.replace("return x + x\n", "return x * x\n"))
     monkeypatch.setattr("harness.score.SEARCH_SECONDS", 0.5)
     run(pytester).stdout.fnmatch_lines(["which known mistake this looks like was not found out in 0.5 s"])
-    monkeypatch.setattr("harness.score.SEARCH_SECONDS", 1.05)  # begun, and cut off
-    run(pytester).stdout.fnmatch_lines(["which known mistake this looks like was not found out in 1.05 s"])
+
+    def cut_off(command: list[str], **options: Any) -> Any:
+        if "--agree" in command:
+            raise subprocess.TimeoutExpired(command, options["timeout"])
+        return through(command, **options)
+
+    through = subprocess.run
+    monkeypatch.setattr("harness.score.SEARCH_SECONDS", 30.0)
+    monkeypatch.setattr("harness.mutants.subprocess.run", cut_off)
+    run(pytester).stdout.fnmatch_lines(["which known mistake this looks like was not found out in 30 s"])
 
 
 def test_failing_test_speaks_the_authors_words(pytester: pytest.Pytester, toy: Path) -> None:
@@ -441,6 +454,11 @@ class TestRace:
         (toy / "starter.py").write_text(SOLVED.replace("return x + x\n", "return x * x\n"))
         run(pytester, "--impl=starter")
         self.race(pytester).stdout.fnmatch_lines(["  yours did not run: 1 of its core tests fail*"])
+        history = pytester.path / ".practice/runs.jsonl"
+        history.write_text(history.read_text().replace('"failed_core": 1, ', ""))
+        found = exercise_of(toy / "test_sums.py")
+        assert found is not None
+        assert unsolved(found, pytester.path) == "1 of its core tests fail", "as an older line says it"
 
     def test_wrong_contestant_is_out(self, pytester: pytest.Pytester, toy: Path) -> None:
         (toy / "peer_math.py").write_text(SOLVED.replace("return x + x\n", "return 5\n"))

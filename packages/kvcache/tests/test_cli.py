@@ -79,15 +79,13 @@ def test_the_readers_code_attends_and_turns(
     assert run(monkeypatch, *command) == 0
     wanted, calls = capsys.readouterr().out, dict.fromkeys(("attention", "rotary"), 0)
 
-    def own(package: str, names: tuple[str, ...], mine: str) -> list[ModuleType]:
-        found = []
-        for name, solution in zip(names, choose_all(package, names, mine), strict=True):
-            module = solution
-            if name in calls:
-                module = ModuleType(f"{package}.{name}.starter")
-                function = "attend_grouped" if name == "attention" else "rotate"
-                setattr(module, function, counted(name, getattr(solution, function)))
-            found.append(module)
+    def own(package: str, names: tuple[str, ...], mine: str) -> dict[str, ModuleType]:
+        found = choose_all(package, names, mine)
+        for name in calls.keys() & found.keys():
+            function = "attend_grouped" if name == "attention" else "rotate"
+            wrapped = counted(name, getattr(found[name], function))
+            found[name] = ModuleType(f"{package}.{name}.starter")
+            setattr(found[name], function, wrapped)
         return found
 
     def counted(name: str, function: Callable[..., Any]) -> Callable[..., Any]:

@@ -90,7 +90,7 @@ def test_an_encoder_is_judged_by_its_embeddings(tmp_path: Path) -> None:
     assert 0.98 < rows[1].cosine_min < 1
 
 
-def test_a_long_sentence_is_cut_to_what_the_encoder_reads(tmp_path: Path, tiny: Loaded) -> None:
+def test_a_long_sentence_is_cut_to_what_the_encoder_reads(tiny: Loaded) -> None:
     config = BertConfig(
         vocab_size=2048,
         hidden_size=16,
@@ -194,7 +194,7 @@ def test_the_labels_of_the_picture_keep_their_distance(places: list[float]) -> N
         (["report", "--schemes", "mixed-"], "no scheme 'mixed-', only fp32"),
         (["report", "--schemes", "int8-dynamic+emb4"], "no scheme 'int8-dynamic+emb4', only fp32"),
         (["report", "--model", "tinylm", "--schemes", "mixed-1"], "mixed-1: codes of 2 bits"),
-        (["report", "--mine", "packing"], "--mine packing: the report does not call it itself"),
+        (["report", "--mine", "packing"], "--mine packing: not called here, only "),
         (["save", "x.safetensors", "--scheme", "int9"], "no scheme 'int9', only fp32"),
         (["save", "folder"], "cannot write folder: it is a folder"),
         (["save", "missing/x.safetensors", "--model", "tinylm"], "cannot write missing/x.safetensors"),

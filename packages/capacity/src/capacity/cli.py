@@ -101,7 +101,7 @@ def _calibrated(parts: Parts, measured: str, prompt: int, on: tuple[object, ...]
 
 def _parts(mine: str) -> Parts:
     names = ("concurrency", "rooflines", "serving", "costs")
-    return Parts(*choose_all("capacity", names, mine))
+    return Parts(**choose_all("capacity", names, mine))
 
 
 def _fit_lines(found: Answer) -> str:

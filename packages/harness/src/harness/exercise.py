@@ -203,13 +203,13 @@ def choose(name: str, mine: str = "") -> ModuleType:
     return mixed
 
 
-def choose_all(package: str, names: tuple[str, ...], mine: str = "") -> list[ModuleType]:
-    """Do as ``choose`` for all exercises that one command calls; ValueError where ``mine`` names another."""
+def choose_all(package: str, names: tuple[str, ...], mine: str = "") -> dict[str, ModuleType]:
+    """Do as ``choose`` for all exercises that one command calls, by name; ValueError where ``mine`` names another."""
     folder = Path(str(importlib.import_module(package).__file__)).parent
     if mine not in ("", "all", *names) and (folder / mine / "solution.py").exists():
         msg = f"--mine {mine}: not called here, only {', '.join(names)}"
         raise ValueError(msg)
-    return [choose(f"{package}.{name}", mine) for name in names]
+    return {name: choose(f"{package}.{name}", mine) for name in names}
 
 
 def _announce(line: str) -> None:

@@ -214,7 +214,8 @@ def unsolved(exercise: Exercise, root: Path) -> str:
     last = next((r for r in reversed(runs.read(root)) if (r.exercise, r.impl) == (exercise.name, "starter")), None)
     if last is None or last.time < changed:
         return f"its tests have not run since it changed: nox -s test-{exercise.package} -- {exercise.short}"
-    return f"{last.failed_core} of its core tests fail" if last.failed_core else ""
+    failed = last.failed if last.failed_core is None else last.failed_core
+    return f"{failed} of its core tests fail" if failed else ""
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ class Run:
     todos: list[int] = field(default_factory=list)
     seconds: float = 0.0
     ratios: dict[str, float] = field(default_factory=dict)
-    failed_core: int = 0
+    failed_core: int | None = None  # unknown to older lines
     v: int = 1
     time: float = field(default_factory=time.time)
 

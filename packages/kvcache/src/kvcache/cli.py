@@ -81,7 +81,7 @@ def generate(
     refuse_kind(cache)
     names = ["attention"] if cache != "sliding" else []  # whose window and sinks are not the exercise's
     names += ["rotary", EXERCISE[cache], *(["sampling"] if temperature or regex or schema else [])]
-    code = dict(zip(names, choose_all("kvcache", tuple(names), mine), strict=True))
+    code = choose_all("kvcache", tuple(names), mine)
     draws = code.get("sampling", sampling)
     sampler = Sampler(temperature, top_k, top_p, min_p, seed, draws)
     place = pick_device("cpu" if int8 and device == "auto" else device)
@@ -188,8 +188,7 @@ def compare(
     if out.suffix not in PICTURES:
         msg = f"--out {out}: a name that ends in {', '.join(PICTURES)} is wanted"
         raise ValueError(msg)
-    names = ("attention", "rotary", "caches", "paging", "kivi")
-    code = dict(zip(names, choose_all("kvcache", names, mine), strict=True))
+    code = choose_all("kvcache", ("attention", "rotary", "caches", "paging", "kivi"), mine)
     place = pick_device(device)
     if not as_json:
         out.parent.mkdir(parents=True, exist_ok=True)  # what cannot be written to is refused before any work

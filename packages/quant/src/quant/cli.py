@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from harness import tool
-from harness.exercise import choose
+from harness.exercise import choose_all
 from models import documents, load
 from quant import files
 from quant.report import BATCH, WINDOW, Row, correctness, judge, make, measure, megabytes, positions
@@ -134,12 +134,7 @@ def tokens(
 
 def chosen(mine: str) -> Parts:
     """Return the reader's code where ``mine`` asks for it."""
-    names = [field.name for field in fields(Parts)]
-    parts = Parts(**{name: choose(f"quant.{name}", mine) for name in names})
-    if mine not in ("", "all", *names):
-        msg = f"--mine {mine}: the report does not call it itself, only {', '.join(names)}"
-        raise ValueError(msg)
-    return parts
+    return Parts(**choose_all("quant", tuple(field.name for field in fields(Parts)), mine))
 
 
 def read_text(path: Path) -> str:

@@ -60,7 +60,7 @@ def compare_files(
     mine: MineOption = "",
 ) -> None:
     """Pair two models' results, test their difference, and say how small a one these items can show."""
-    pairing, sizes = choose_all("stats", ("pairing", "sample_size"), mine)
+    pairing, sizes = choose_all("stats", ("pairing", "sample_size"), mine).values()
     if others:
         paths = [first, second, *others]
         sides = [read(path, metric, paired_on, cluster_by) for path in paths]
@@ -170,7 +170,7 @@ def ab_test(
     mine: MineOption = "",
 ) -> None:
     """Test an A/B test: first whether the split can be trusted, then the difference, then what must not get worse."""
-    experiments, pairing = choose_all("stats", ("experiments", "pairing"), mine)
+    experiments, pairing = choose_all("stats", ("experiments", "pairing"), mine).values()
     fields = ab.Fields(unit, variant, metric, per, before, sequential)
     if second is not None or first.replace("/", "").isdecimal():
         if second is None or any((unit, variant, metric, before, per, guardrail, control, out, sequential)):
@@ -294,7 +294,7 @@ def ttest(
     mine: MineOption = "",
 ) -> None:
     """Student's and Welch's t: one mean, two, or pairs. With two samples the effect is first minus second."""
-    (code,) = choose_all("stats", ("students",), mine)
+    (code,) = choose_all("stats", ("students",), mine).values()
     found = single.ttest(
         code,
         samples,
@@ -320,7 +320,7 @@ def chi2(
 ) -> None:
     """Chi-square: whether rows and columns are independent, or one row of counts fits what was expected."""
     shares = None if expected is None else single.numbers(expected)
-    (code,) = choose_all("stats", ("contingency",), mine)
+    (code,) = choose_all("stats", ("contingency",), mine).values()
     table = single.table_of(rows, across)
     tell(single.chi2(code, table, expected=shares, yates=yates, likelihood=likelihood), 0.95, as_json=as_json)
 
@@ -339,7 +339,7 @@ def mcnemar(
     if len(rows) != 2:  # noqa: PLR2004
         msg = f"{len(rows)} arguments: must be two files, or two rows of counts"
         raise ValueError(msg)
-    (code,) = choose_all("stats", ("pairing",), mine)
+    (code,) = choose_all("stats", ("pairing",), mine).values()
     table = single.table_of(rows) if all(map(single.is_numbers, rows)) else single.pairs(rows)
     tell(single.mcnemar(code, table, midp=midp, level=level), level, as_json=as_json)
 
@@ -354,7 +354,7 @@ def proportions(
     mine: MineOption = "",
 ) -> None:
     """Shares: one against a number, or several against each other."""
-    contingency, pairing = choose_all("stats", ("contingency", "pairing"), mine)
+    contingency, pairing = choose_all("stats", ("contingency", "pairing"), mine).values()
     shares = [single.successes(text) for text in counts]
     found = single.proportions((contingency, pairing), shares, base=base, exact=exact, level=level)
     tell(found, level, as_json=as_json)
@@ -398,7 +398,7 @@ def power_of(
     if test not in ("ttest", "proportions", "chi2"):
         msg = f"{test!r} must be ttest, proportions or chi2"
         raise ValueError(msg)
-    (sample_size,) = choose_all("stats", ("sample_size",), mine)
+    (sample_size,) = choose_all("stats", ("sample_size",), mine).values()
     given: dict[str, float | None] = {"effect": effect, "n": n, "power": power}
     found = float(sample_size.solve_power(test, **given, alpha=alpha, base=base))
     asked = next(name for name, value in given.items() if value is None)

@@ -144,7 +144,8 @@ def test_a_budget_that_is_just_too_small(impl: ModuleType) -> None:
         pytest.skip("a baseline need not refuse")
     given = problem(0, 3, 2)
     least = sum(min(c.size for c in each) for each in given.values())
-    with pytest.raises(ValueError, match=rf"budget|infeasible|\b{least - 1}\b|\b{least}\b"):
+    words = "infeasible" if impl.__name__.endswith("peer_scipy") else rf"budget|\b{least - 1}\b|\b{least}\b"
+    with pytest.raises(ValueError, match=words):
         impl.allocate_bits(given, least - 1)
 
 

@@ -305,7 +305,7 @@ enum { FEW = 2, MOST = INT_MAX };
 // Without dot products of bytes: weights in 16 bits, by pairs of inputs, widened once for all rows, DEEP inputs of 16
 // outputs to a panel. (Bytes could be multiplied in pairs too, in the same time: 16 bits do not hold 2 * 255 * 127.)
 #elif defined(WIDE)
-enum { SIDE = 16, DEEP = 384, PANELS = 4, MOST = 256, FEW = 8 };  // rows of sums that leave room in a core's cache
+enum { SIDE = 16, DEEP = 384, PANELS = 4, FEW = 8, MOST = 256 };  // rows of sums that leave room in a core's cache
 
 // Lay out the weights of 16 outputs from n on, inputs k to k + deep, as (deep / 2, 16, 2).
 static void widen(const Layer *l, long n, long k, long deep, int16_t *panel) {
