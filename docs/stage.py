@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 import sys
+from itertools import chain
 from pathlib import Path
 
 from docs.repository import DOCS, ROOT, packages
@@ -35,10 +36,10 @@ def designs() -> dict[Path, list[Path]]:
     }
 
 
-def readmes() -> list[Path]:
-    """List the packages' pages."""
-    pages = [ROOT / "packages" / name / page for name in packages() for page in ("README.md", "RESULTS.md")]
-    return [page for page in pages if page.exists()]
+def readmes() -> dict[str, list[Path]]:
+    """Map each package to its pages."""
+    folders = {name: ROOT / "packages" / name for name in packages()}
+    return {name: [*folder.glob("README.md"), *folder.glob("RESULTS.md")] for name, folder in folders.items()}
 
 
 def stage(page: Path, folder: Path, shown: set[Path]) -> None:
@@ -90,7 +91,7 @@ def navigation() -> str:
     parts: list[dict[str, object]] = [{"Start": "README.md"}, {"The guide": entries(guide())}]
     if questions := designs():
         parts.append({"System design": [{title(page): entries([page, *below])} for page, below in questions.items()]})
-    parts.append({"Packages": entries(readmes())})
+    parts.append({"Packages": [{name: entries(pages)} for name, pages in readmes().items()]})
     return _toml(parts)
 
 
@@ -107,7 +108,7 @@ def stage_all(folder: Path) -> Path:
     staged, shown = folder / "staged", set[Path]()
     shutil.rmtree(staged, ignore_errors=True)
     questions = [page for question, below in designs().items() for page in (question, *below)]
-    for page in [ROOT / "README.md", *guide(), *questions, *readmes()]:
+    for page in [ROOT / "README.md", *guide(), *questions, *chain(*readmes().values())]:
         stage(page, staged, shown)
     for path in sorted(shown):
         show(path, staged)

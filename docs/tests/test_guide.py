@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -28,7 +29,7 @@ from docs.repository import (
 )
 
 GUIDE = sorted(DOCS.glob("*.md"))
-PAGES = [ROOT / "README.md", *GUIDE, *sorted((ROOT / "system_design").rglob("*.md")), *stage.readmes()]
+PAGES = [ROOT / "README.md", *GUIDE, *sorted((ROOT / "system_design").rglob("*.md")), *chain(*stage.readmes().values())]
 PLANS = {path.stem: read_toml(path) for path in sorted((DOCS / "plans").glob("*.toml"))}
 FENCE = re.compile(r"^(`{3,})[^\n]*\n(.*?)^\1$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"!?\[(?:[^\[\]]|\[[^\]]*\])*\]\(([^)\s]+)\)")
