@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -202,17 +203,18 @@ def test_the_published_sweep_can_be_true_and_is_predicted(tmp_path: Path) -> Non
     for row, predicted in zip((each["row"] for each in document["rows"]), document["predicted"], strict=True):
         what = f"{row['concurrency']} users: {predicted}, published {row}"
         assert predicted["itl"] == pytest.approx(row["itl"], rel=0.08), what
-        missed = row["concurrency"] == 50  # as the README says
-        assert predicted["throughput"] == pytest.approx(row["throughput"], rel=0.07 if missed else 0.06), what
+        assert predicted["throughput"] == pytest.approx(row["throughput"], rel=0.06), what
     alone = document["predicted"][0]
     assert alone["ttft"] == pytest.approx(0.40677, rel=0.001)
     assert alone["itl"] == pytest.approx(0.01858, rel=0.005)
 
 
-def test_the_readme_says_how_the_published_sweep_is_missed() -> None:
+def test_the_readme_says_how_far_off_the_published_sweep_is(monkeypatch: pytest.MonkeyPatch) -> None:
     sweep = sweeps.load("nim-5000-500")
     on = (zoo.load(sweep.config), capacity.gpu("h100"), Precision.named("fp8"))
     found = replayed(sweep.rows, *on, 2)
+    monkeypatch.setattr(capacity.rooflines.solution, "calibrate", partial(capacity.calibrate, bandwidth=0.8))
+    before = replayed(sweep.rows, *on, 2)
     extra = [500 * (1 / each.throughput - 1 / each.row.throughput) for each in found.rows[1:]]  # seconds a request
     short, long = (capacity.prefill(*on, prompt, 1, 2).compute for prompt in (500, 5000))
     first = (0.04777, sweep.rows[0].ttft)  # the row of one user with 500 + 2000 tokens, from sweep.source
@@ -222,6 +224,7 @@ def test_the_readme_says_how_the_published_sweep_is_missed() -> None:
         f"takes {min(extra) * 1e3:.0f} to {max(extra) * 1e3:.0f} ms too much",
         f"leave {fixed * 1e3:.1f} ms for it",
         f"has {found.constants.overhead * 1e3:.2f} ms of those",
+        f"by a little ({before.worst[1] * 100:.1f} %, at 50 users)",
     ):
         assert words in text, words
 

@@ -5,7 +5,7 @@ from math import hypot, sqrt
 from capacity.caching import SLIDING
 from capacity.caching.solution import kv_bytes_per_token
 from capacity.gpus import Gpu
-from capacity.rooflines import BOUND, Efficiency, Estimate
+from capacity.rooflines import BOUND, READING, Efficiency, Estimate
 from capacity.weights import Model, Precision
 from capacity.weights.solution import bytes_read, matrices
 
@@ -151,7 +151,7 @@ def calibrate(
     ttft: float,
     itl: float,
     gpus: int = 1,
-    bandwidth: float = 0.8,
+    bandwidth: float = READING,
     link: float = 0.7,
 ) -> Efficiency:
     """Return the constants of a server from two measurements of a single request, both in seconds.

@@ -1,7 +1,7 @@
 """Your turn: replace each ``raise NotImplementedError``."""
 
 from capacity.gpus import Gpu
-from capacity.rooflines import BOUND, Efficiency, Estimate
+from capacity.rooflines import BOUND, READING, Efficiency, Estimate
 from capacity.weights import Model, Precision
 
 
@@ -68,7 +68,7 @@ def calibrate(
     ttft: float,
     itl: float,
     gpus: int = 1,
-    bandwidth: float = 0.8,
+    bandwidth: float = READING,
     link: float = 0.7,
 ) -> Efficiency:
     """Return the constants of a server from two measurements of a single request, both in seconds.

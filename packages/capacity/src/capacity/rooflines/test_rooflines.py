@@ -8,7 +8,7 @@ import pytest
 from capacity import zoo
 from capacity.caching import FULL, SLIDING
 from capacity.gpus import Gpu, gpu
-from capacity.rooflines import BOUND, TYPICAL, Efficiency, Estimate
+from capacity.rooflines import BOUND, READING, TYPICAL, Efficiency, Estimate
 from capacity.weights import Model, Precision
 from capacity.weights.solution import bytes_read
 
@@ -174,7 +174,7 @@ def test_overhead_is_most_of_a_step_on_eight_gpus(impl: ModuleType) -> None:
 @pytest.mark.stretch
 @pytest.mark.parametrize("gpus", [1, pytest.param(4, marks=ONE)])
 def test_calibration_finds_what_made_the_measurements(impl: ModuleType, gpus: int) -> None:
-    truth = Efficiency(0.37, 0.8, 0.7, 4.2e-3, rounded=True)
+    truth = Efficiency(0.37, READING, 0.7, 4.2e-3, rounded=True)
     ttft = impl.prefill(LLAMA, gpu("h100"), BF16, 1500, 1, gpus, truth).seconds
     itl = impl.decode(LLAMA, gpu("h100"), BF16, 1, 1500, gpus, truth).seconds
     found = impl.calibrate(LLAMA, gpu("h100"), BF16, 1500, ttft, itl, gpus)
