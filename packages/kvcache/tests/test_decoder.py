@@ -7,10 +7,13 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM, MistralConfig
 
+import models
 from kvcache.adapter import TransformersCache
+from kvcache.attention.solution import attend_grouped
 from kvcache.caches import KVCache
 from kvcache.caches.solution import ContiguousCache, SlidingCache
 from kvcache.decoder import Config, Decoder
+from kvcache.kivi.solution import QuantizedCache
 from kvcache.paging.solution import PagedCache
 
 SIZES: dict[str, Any] = {
@@ -182,6 +185,27 @@ def test_int8_weights_are_close_and_small() -> None:
     error = ((found - wanted).norm() / wanted.norm()).item()
     assert error <= 0.05, f"relative error of the logits {error:.3f}"  # 7-bit activations: about 1 % a layer
     assert small.nbytes <= 0.4 * plain.nbytes
+
+
+def test_an_int8_cache_of_a_real_model_is_close() -> None:
+    model, tokenizer = models.load("tinylm")
+    decoder, at = Decoder.from_model(model), 448
+    c, asked = decoder.config, list[Tensor]()
+
+    def attending(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        asked.append(q)
+        return attend_grouped(q, k, v)
+
+    decoder.attend_by(attending)
+    tokens = torch.tensor([tokenizer(models.corpus("heldout")[:10_000])["input_ids"][:at]])
+    plain, small = decoder.contiguous(at), QuantizedCache(c.layers, 1, c.kv_heads, c.head_dim, at, 8)
+    decoder.forward(tokens, plain)
+    for layer, q in enumerate(asked):  # 448 positions are 14 whole groups: nothing waits
+        k, v = plain.keys[layer, :, :, :at], plain.values[layer, :, :, :at]
+        view = small.update(layer, k, v, torch.arange(at))
+        wanted, found = (attend_grouped(q[:, :, -64:], *kv) for kv in ((k, v), (view.keys, view.values)))
+        error = ((found - wanted).norm() / wanted.norm()).item()
+        assert error <= 0.01, f"layer {layer}: relative attention error {error:.4f}"
 
 
 def test_a_checkpoint_on_disk(tmp_path: Any) -> None:

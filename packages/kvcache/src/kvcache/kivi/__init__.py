@@ -6,7 +6,8 @@ Keys therefore share a scale along the tokens of one channel, values along the c
 
 What you write:
 
-- ``quantize`` and ``dequantize``: asymmetric codes of 2, 4 or 8 bits along a dimension.
+- ``quantize`` and ``dequantize``: codes of 2, 4 or 8 bits along a dimension, from the smallest to the largest number or
+  symmetric around 0, which spares the low.
 - ``pack`` and ``unpack``: codes narrower than a byte, several in one.
 - stretch: ``QuantizedCache``, a ``kvcache.caches.KVCache``. The newest tokens wait in full precision until a group of
   ``group`` is complete; it is quantized once and its codes never change again.

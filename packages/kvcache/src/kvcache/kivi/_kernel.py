@@ -16,7 +16,8 @@ class _Shape(ctypes.Structure):
     """As in ``_kivi.c``."""
 
     _fields_ = tuple(
-        (name, ctypes.c_long) for name in ("heads", "groups", "group", "dim", "code_stride", "map_stride", "out_stride")
+        (name, ctypes.c_long)
+        for name in ("heads", "groups", "group", "dim", "code_stride", "scale_stride", "low_stride", "out_stride")
     )
 
 
@@ -36,15 +37,17 @@ def suits(codes: Tensor, head_dim: int, dtype: torch.dtype) -> bool:
     return (codes.device.type, dtype, head_dim % LANES) == ("cpu", torch.float32, 0) and _library() is not None
 
 
-def decode(codes: Tensor, maps: Tensor, out: Tensor, bits: int, group: int) -> None:
+def decode(codes: Tensor, scales: Tensor, lows: Tensor, out: Tensor, bits: int, group: int) -> None:
     """Write ``low + scale * code`` of the first whole groups to ``out``, nothing checked.
 
-    ``codes`` is (batch, kv_heads, positions, bytes), one layer's; ``maps``, bfloat16, its scales and lows: of keys (2,
-    batch, kv_heads, groups, 1, head_dim), of values (2, batch, kv_heads, positions, 1, 1); ``out`` (batch, kv_heads,
-    length, head_dim) float32, in one piece. The numbers are those of ``dequantize``, bit by bit.
+    ``codes`` is (batch, kv_heads, positions, bytes), one layer's; ``scales`` and ``lows``, bfloat16, are (batch,
+    kv_heads, groups, 1, head_dim) of keys and (batch, kv_heads, positions, 1, 1) of values. Of 8 bits a head has one
+    low for all groups or positions, and the codes count from -128. ``out`` is (batch, kv_heads, length, head_dim)
+    float32, in one piece. The numbers are those of ``dequantize``, bit by bit.
     """
     batch, kv_heads, length, dim = out.shape
     heads, groups = batch * kv_heads, length // group
-    shape = _Shape(heads, groups, group, dim, codes.stride(1), maps.stride(2), length * dim)
-    found = codes.data_ptr(), maps[0].data_ptr(), maps[1].data_ptr(), out.data_ptr()
-    _library().decode(bits, maps.shape[5] > 1, ctypes.byref(shape), *found, torch.get_num_threads())
+    strides = codes.stride(1), scales.stride(1), lows.stride(1), length * dim
+    found = codes.data_ptr(), scales.data_ptr(), lows.data_ptr(), out.data_ptr()
+    shape = _Shape(heads, groups, group, dim, *strides)
+    _library().decode(bits, scales.shape[4] > 1, ctypes.byref(shape), *found, torch.get_num_threads())

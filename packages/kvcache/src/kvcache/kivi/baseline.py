@@ -6,10 +6,13 @@ from torch import Tensor
 from kvcache.kivi import Codes
 
 
-def quantize(x: Tensor, bits: int, dim: int) -> Codes:
-    """Spread the codes evenly from the smallest to the largest number."""
+def quantize(x: Tensor, bits: int, dim: int, *, symmetric: bool = False) -> Codes:
+    """Spread the codes evenly from the smallest to the largest number, or around 0."""
     low = x.float().amin(dim, keepdim=True).bfloat16()
     scale = ((x.float().amax(dim, keepdim=True) - low.float()) / (2**bits - 1)).bfloat16()
+    if symmetric:
+        scale = (x.float().abs().amax(dim, keepdim=True) / (2 ** (bits - 1) - 1)).bfloat16()
+        low = -(2 ** (bits - 1)) * scale
     step = torch.where(scale == 0, 1.0, scale.float())
     codes = torch.round((x.float() - low.float()) / step).clamp(0, 2**bits - 1)
     return Codes(codes.to(torch.uint8), scale, low)

@@ -10,12 +10,13 @@ from kvcache.kivi import Codes, _kernel
 WIDTHS = (2, 4, 8)
 
 
-def quantize(x: Tensor, bits: int, dim: int) -> Codes:
+def quantize(x: Tensor, bits: int, dim: int, *, symmetric: bool = False) -> Codes:
     """Quantize ``x``, any float tensor, to ``bits`` of 2, 4 or 8; numbers along ``dim`` share a scale.
 
     The codes are nearest to ``(x - low) / scale`` for the scale and low as rounded to bfloat16. A constant slice comes
-    back exactly as its low. Raises ValueError for other bits, a dim that x does not have, an empty tensor, NaN or inf,
-    and TypeError for integers. Source: Liu et al. 2024, arXiv:2402.02750, section 3.
+    back exactly as its low. With ``symmetric`` the low is ``-2**(bits - 1) * scale``, which nobody has to keep, and the
+    largest magnitude is ``2**(bits - 1) - 1`` scales: 0 has a code, the lowest code is not used. Raises ValueError for
+    other bits, a dim that x does not have, an empty tensor, NaN or inf, and TypeError for integers. Source: Liu et al. 2024, arXiv:2402.02750, section 3.
     """
     _refuse_bits(bits)
     if not x.is_floating_point():
@@ -34,9 +35,12 @@ def quantize(x: Tensor, bits: int, dim: int) -> Codes:
         msg = "x has NaN or inf, which no code can stand for"
         raise ValueError(msg)
     steps = (1 << bits) - 1
-    low = smallest.bfloat16()
-    # The range is taken from the rounded low: what is lost by rounding it is not lost again at the other end.
-    scale = ((largest - low.float()) / steps).bfloat16()
+    if symmetric:  # a power of two: the low is exact in bfloat16
+        scale = torch.maximum(largest, -smallest).div(steps // 2).bfloat16()
+        low = scale * -(1 << (bits - 1))
+    else:  # the range is taken from the rounded low: what is lost by rounding it is not lost again at the other end
+        low = smallest.bfloat16()
+        scale = ((largest - low.float()) / steps).bfloat16()
     step = scale.float()
     codes = x.sub(low.float()).div_(torch.where(step == 0, 1.0, step)).round_().clamp_(0, steps)
     return Codes(codes.to(torch.uint8), scale, low)
@@ -77,7 +81,11 @@ def unpack(packed: Tensor, bits: int) -> Tensor:
 
 
 class QuantizedCache:
-    """A ``KVCache`` with codes of ``bits``; fewer than ``group`` newest positions stay in full precision."""
+    """A ``KVCache`` with codes of ``bits``; fewer than ``group`` newest positions stay in full precision.
+
+    Codes of 8 bits are symmetric and keep no low: a value's are around 0, a key's around what was the median of its
+    channel in the first group, so that a channel that is large for every token needs no larger a scale than others.
+    """
 
     def __init__(
         self,
@@ -97,18 +105,17 @@ class QuantizedCache:
         if head_dim * bits % 8:
             msg = f"head_dim {head_dim} at {bits} bits is not a whole number of bytes"
             raise ValueError(msg)
-        groups = capacity // group
-        outer, maps = (2, layers, batch, kv_heads), torch.bfloat16
-        self.bits, self.group, self.capacity = bits, group, capacity
-        width = head_dim * bits // 8
-        self.codes = torch.zeros(*outer, groups * group, width, dtype=torch.uint8, device=device)
-        self.key_maps = torch.zeros(
-            *outer, groups, 1, head_dim, dtype=maps, device=device
-        )  # scale and low of each channel
-        self.value_maps = torch.zeros(
-            *outer, groups * group, 1, dtype=maps, device=device
-        )  # scale and low of each token
-        self.waiting = torch.zeros(*outer, group, head_dim, dtype=dtype, device=device)
+        groups, width = capacity // group, head_dim * bits // 8
+        self.bits, self.group, self.capacity, self.symmetric = bits, group, capacity, bits == max(WIDTHS)
+        self.codes = torch.zeros(2, layers, batch, kv_heads, groups * group, width, dtype=torch.uint8, device=device)
+        self.waiting = torch.zeros(2, layers, batch, kv_heads, group, head_dim, dtype=dtype, device=device)
+
+        def maps(groups: int, positions: int) -> list[Tensor]:  # of keys for each channel, of values for each position
+            shapes = (groups, 1, head_dim), (positions, 1, 1)
+            return [torch.zeros(layers, batch, kv_heads, *s, dtype=torch.bfloat16, device=device) for s in shapes]
+
+        self.scales = maps(groups, groups * group)
+        self.lows = maps(1, 1) if self.symmetric else maps(groups, groups * group)
         self._columns = torch.arange(capacity, device=device)
         self._lengths = [0] * layers
 
@@ -129,7 +136,7 @@ class QuantizedCache:
         new = [torch.cat([self.waiting[i, layer, :, :, :held], t], 2) for i, t in enumerate((k, v))]
         whole = stop - stop % self.group
         if whole > done:
-            self._store(layer, done, whole, new[0][:, :, : whole - done], new[1][:, :, : whole - done])
+            self._store(layer, done, whole, [t[:, :, : whole - done] for t in new])
         rest = [t[:, :, max(whole - done, 0) :] for t in new]
         for i, t in enumerate(rest):
             self.waiting[i, layer, :, :, : t.shape[2]] = t
@@ -150,44 +157,49 @@ class QuantizedCache:
     def reorder(self, rows: Tensor) -> None:
         """Make row ``i`` of the batch a copy of row ``rows[i]``; ValueError for rows that do not exist."""
         refuse_rows(rows, self.waiting.shape[2])
-        for buffer in (self.codes, self.key_maps, self.value_maps, self.waiting):
-            buffer.copy_(buffer.index_select(2, rows))
+        for buffer in self._buffers:
+            buffer.copy_(buffer.index_select(1, rows))
 
     @property
     def nbytes(self) -> int:
         """How many bytes codes, scales and waiting positions take."""
-        return sum(buffer.nbytes for buffer in (self.codes, self.key_maps, self.value_maps, self.waiting))
+        return sum(buffer.nbytes for buffer in self._buffers)
 
-    def _store(self, layer: int, start: int, stop: int, k: Tensor, v: Tensor) -> None:
-        groups = slice(start // self.group, stop // self.group)
-        keys = quantize(k.unflatten(2, (-1, self.group)), self.bits, 3)  # (batch, kv_heads, groups, group, head_dim)
-        values = quantize(v, self.bits, 3)
-        self.codes[0, layer, :, :, start:stop] = _pack(keys.codes.flatten(2, 3), self.bits)
-        self.codes[1, layer, :, :, start:stop] = _pack(values.codes, self.bits)
-        for i, (of_keys, of_values) in enumerate(((keys.scale, values.scale), (keys.low, values.low))):
-            self.key_maps[i, layer, :, :, groups] = of_keys
-            self.value_maps[i, layer, :, :, start:stop] = of_values
+    @property
+    def _buffers(self) -> tuple[Tensor, ...]:
+        """Everything of keys and of values, each (layers, batch, kv_heads, ...)."""
+        return (*self.codes, *self.waiting, *self.scales, *self.lows)
+
+    def _store(self, layer: int, start: int, stop: int, new: list[Tensor]) -> None:
+        """Quantize whole groups of keys and values; what shares a scale is dimension 3 of keys and 4 of values."""
+        for codes, scales, lows, x, each, dim in zip(
+            self.codes, self.scales, self.lows, new, (self.group, 1), (3, 4), strict=True
+        ):
+            grouped = x.float().unflatten(2, (-1, each))  # (batch, kv_heads, groups, group, head_dim)
+            if self.symmetric and start == 0 and dim == 3:  # noqa: PLR2004
+                lows[layer] = grouped[:, :, :1].median(3, keepdim=True).values  # no sum: same bits for all chunks
+            around = grouped - lows[layer] if self.symmetric else grouped
+            found = quantize(around, self.bits, dim, symmetric=self.symmetric)
+            codes[layer, :, :, start:stop] = _pack(found.codes.flatten(2, 3), self.bits)
+            scales[layer, :, :, start // each : stop // each] = found.scale
+            if not self.symmetric:
+                lows[layer, :, :, start // each : stop // each] = found.low
 
     def _read(self, layer: int, stop: int, rest: list[Tensor]) -> list[Tensor]:
         """Decode keys and values up to position ``stop``, and put what waits behind them."""
         batch, kv_heads, waiting, head_dim = rest[0].shape
         found = [t.new_empty(batch, kv_heads, stop + waiting, head_dim) for t in rest]
-        # What shares a scale: the positions of a group for keys, the channels of a position for values.
-        for out, codes, maps, each, waits in zip(
-            found,
-            self.codes[:, layer],
-            (self.key_maps[:, layer], self.value_maps[:, layer, ..., None]),
-            (self.group, 1),
-            rest,
-            strict=True,
+        for out, codes, scales, lows, each, waits in zip(
+            found, self.codes, self.scales, self.lows, (self.group, 1), rest, strict=True
         ):
             out[:, :, stop:] = waits
             if _kernel.suits(codes, head_dim, out.dtype):
-                _kernel.decode(codes, maps, out, self.bits, self.group)
-            else:
-                plain = unpack(codes[:, :, :stop], self.bits).unflatten(2, (stop // each, each))
-                numbers = dequantize(Codes(plain, *maps[:, :, :, : stop // each]), out.dtype)
-                out[:, :, :stop] = numbers.flatten(2, 3)
+                _kernel.decode(codes[layer], scales[layer], lows[layer], out, self.bits, self.group)
+                continue
+            plain = unpack(codes[layer, :, :, :stop], self.bits).unflatten(2, (stop // each, each))
+            plain = plain.float() - (1 << (self.bits - 1)) if self.symmetric else plain
+            maps = (t[layer, :, :, : stop // each] for t in (scales, lows))
+            out[:, :, :stop] = dequantize(Codes(plain, *maps), out.dtype).flatten(2, 3)
         return found
 
 

@@ -7,14 +7,15 @@ from kvcache.caches import View
 from kvcache.kivi import Codes
 
 
-def quantize(x: Tensor, bits: int, dim: int) -> Codes:
+def quantize(x: Tensor, bits: int, dim: int, *, symmetric: bool = False) -> Codes:
     """Quantize ``x``, any float tensor, to ``bits`` of 2, 4 or 8; numbers along ``dim`` share a scale.
 
     The codes are nearest to ``(x - low) / scale`` for the scale and low as rounded to bfloat16. A constant slice comes
-    back exactly as its low. Raises ValueError for other bits, a dim that x does not have, an empty tensor, NaN or inf,
-    and TypeError for integers. Source: Liu et al. 2024, arXiv:2402.02750, section 3.
+    back exactly as its low. With ``symmetric`` the low is ``-2**(bits - 1) * scale``, which nobody has to keep, and the
+    largest magnitude is ``2**(bits - 1) - 1`` scales: 0 has a code, the lowest code is not used. Raises ValueError for
+    other bits, a dim that x does not have, an empty tensor, NaN or inf, and TypeError for integers. Source: Liu et al. 2024, arXiv:2402.02750, section 3.
     """
-    raise NotImplementedError("TODO 1 (core, about 9 lines): range, scale, round, clamp")
+    raise NotImplementedError("TODO 1 (core, about 12 lines): range, scale, round, clamp")
 
 
 def dequantize(codes: Codes, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -37,7 +38,11 @@ def unpack(packed: Tensor, bits: int) -> Tensor:
 
 
 class QuantizedCache:
-    """A ``KVCache`` with codes of ``bits``; fewer than ``group`` newest positions stay in full precision."""
+    """A ``KVCache`` with codes of ``bits``; fewer than ``group`` newest positions stay in full precision.
+
+    Codes of 8 bits are symmetric and keep no low, so that 4096 positions with heads of 64 take 0.27 of their size in full
+    precision: a value's are around 0, a key's around what was the median of its channel in the first group.
+    """
 
     def __init__(
         self,
@@ -52,7 +57,7 @@ class QuantizedCache:
         device: torch.device | str = "cpu",
     ) -> None:
         """Allocate; ValueError for sizes that are not positive, other bits, or a head_dim that does not pack."""
-        raise NotImplementedError("TODO 4 (stretch, about 15 lines): codes, scales, lows, and the waiting positions")
+        raise NotImplementedError("TODO 4 (stretch, about 18 lines): codes, scales, lows, and the waiting positions")
 
     @property
     def length(self) -> int:
@@ -61,7 +66,7 @@ class QuantizedCache:
 
     def update(self, layer: int, k: Tensor, v: Tensor, positions: Tensor) -> View:
         """Append; quantize each group as it becomes complete, once; return everything dequantized."""
-        raise NotImplementedError("TODO 5 (stretch, about 25 lines): whole groups leave the waiting positions")
+        raise NotImplementedError("TODO 5 (stretch, about 30 lines): whole groups leave the waiting positions")
 
     def crop(self, length: int) -> None:
         """Forget everything from ``length`` on; ValueError for a cut inside a group that is quantized already."""
