@@ -16,7 +16,8 @@ def quantize(x: Tensor, bits: int, dim: int, *, symmetric: bool = False) -> Code
     The codes are nearest to ``(x - low) / scale`` for the scale and low as rounded to bfloat16. A constant slice comes
     back exactly as its low. With ``symmetric`` the low is ``-2**(bits - 1) * scale``, which nobody has to keep, and the
     largest magnitude is ``2**(bits - 1) - 1`` scales: 0 has a code, the lowest code is not used. Raises ValueError for
-    other bits, a dim that x does not have, an empty tensor, NaN or inf, and TypeError for integers. Source: Liu et al. 2024, arXiv:2402.02750, section 3.
+    other bits, a dim that x does not have, an empty tensor, NaN or inf, and TypeError for integers. Source:
+    Liu et al. 2024, arXiv:2402.02750, section 3.
     """
     _refuse_bits(bits)
     if not x.is_floating_point():

@@ -13,7 +13,8 @@ def quantize(x: Tensor, bits: int, dim: int, *, symmetric: bool = False) -> Code
     The codes are nearest to ``(x - low) / scale`` for the scale and low as rounded to bfloat16. A constant slice comes
     back exactly as its low. With ``symmetric`` the low is ``-2**(bits - 1) * scale``, which nobody has to keep, and the
     largest magnitude is ``2**(bits - 1) - 1`` scales: 0 has a code, the lowest code is not used. Raises ValueError for
-    other bits, a dim that x does not have, an empty tensor, NaN or inf, and TypeError for integers. Source: Liu et al. 2024, arXiv:2402.02750, section 3.
+    other bits, a dim that x does not have, an empty tensor, NaN or inf, and TypeError for integers. Source:
+    Liu et al. 2024, arXiv:2402.02750, section 3.
     """
     raise NotImplementedError("TODO 1 (core, about 12 lines): range, scale, round, clamp")
 
@@ -40,8 +41,8 @@ def unpack(packed: Tensor, bits: int) -> Tensor:
 class QuantizedCache:
     """A ``KVCache`` with codes of ``bits``; fewer than ``group`` newest positions stay in full precision.
 
-    Codes of 8 bits are symmetric and keep no low, so that 4096 positions with heads of 64 take 0.27 of their size in full
-    precision: a value's are around 0, a key's around what was the median of its channel in the first group.
+    Codes of 8 bits are symmetric and keep no low, so that 4096 positions with heads of 64 take 0.27 of what full
+    precision takes: a value's are around 0, a key's around what was the median of its channel in the first group.
     """
 
     def __init__(
