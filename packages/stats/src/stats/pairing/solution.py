@@ -1,9 +1,11 @@
 """The production answer: exact tails in logarithms, exact laws for scores on a grid, sums looked up byte by byte."""
 
+import bisect
 import itertools
 import math
 import warnings
-from typing import Literal
+from functools import cache
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,6 +18,7 @@ BITS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).astype(flo
 BIT = np.array([128, 64, 32, 16, 8, 4, 2, 1], np.uint8)  # of eight items in a byte
 LOG2 = math.log(2)
 WIDEST = 64  # steps between the least and the largest difference that still make a grid worth a law
+WINDOWS = (33, 65, 97, 129, 193, 257)  # sums whose law is found by tables: 14 deviations and 25 to hold Poisson's tail
 FEWEST = 32  # items whose resampled means have a law smooth enough to be computed from its frequencies
 Vector = NDArray[np.float64]
 
@@ -218,17 +221,18 @@ def delong(labels: ArrayLike, first: ArrayLike, second: ArrayLike | None = None)
 
 def _log_two_sided(n: int, k: int, *, midp: bool = False) -> float:
     """Return the logarithm of twice the chance of at most ``k`` heads in ``n`` fair throws, with k at most n / 2."""
-    # Terms relative to the last, k / (n - k + 1) times smaller from one to the next: the j-th is at most
-    # exp(-2 * j * (j - 1) / n), so those beyond 4.6 roots of n are below 1e-18 of the sum.
-    count = min(k, int(4.6 * math.sqrt(n)) + 2)
-    if count <= 40:  # noqa: PLR2004 - a loop is faster than calling numpy
+    # Terms relative to the last, at least by fall = log((n - k + 1) / k) smaller in logarithm from one to the next: the
+    # j-th is at most exp(-fall * j - 2 * j * (j - 1) / n), and those left out are below 1e-18 of the sum.
+    fall = math.log((n - k + 1) / k) if k else 0.0
+    count = min(k, int(n / 4 * (math.sqrt(fall * fall + 332 / (n + 1)) - fall)) + 3)
+    if count <= 60:  # noqa: PLR2004 - a loop is faster than calling numpy
         term = total = 1.0
         for index in range(k, k - count, -1):
             term *= index / (n - index + 1)
             total += term
     else:
         down = np.arange(k, k - count, -1.0)
-        total = 1.0 + float(np.multiply.accumulate(down / (n + 1 - down)).sum())
+        total = 1.0 + float(np.add.reduce(np.multiply.accumulate(down / (n + 1 - down))))
     return min(0.0, _log_half_binomial(n, k) + math.log(2 * total - (1 if midp else 0)))
 
 
@@ -369,12 +373,21 @@ def _raw(count: int, generator: "np.random.Generator") -> NDArray[np.uint8]:
     return words.view(np.uint8)[:count]
 
 
-def _discordant(a: NDArray[np.generic], b: NDArray[np.generic]) -> tuple[int, int] | None:
-    """Count the items that only the first has right, and only the second; None where not both are whole 0 and 1."""
-    if a.dtype != b.dtype or a.dtype.kind not in "biu" or a.ndim != 1 or a.shape != b.shape or not a.size:
+def _discordant(a: NDArray[Any], b: NDArray[Any]) -> tuple[int, int] | None:
+    """Count the items that only the first has right, and only the second; None where not both are 0 and 1 alone."""
+    if a.dtype != b.dtype or a.ndim != 1 or a.shape != b.shape or not a.size:
         return None
-    either = a | b  # type: ignore[operator]
-    if int(np.bitwise_or.reduce(either)) not in (0, 1):  # a higher bit is set in some
+    kind = a.dtype.kind
+    if kind == "f":
+        # What is not 0 is 1. numpy counts truth values five times as fast as floats.
+        nonzero, right = (a.astype(bool), b.astype(bool)), (a == 1, b == 1)
+        if any(np.count_nonzero(x) != np.count_nonzero(y) for x, y in zip(nonzero, right, strict=True)):
+            return None
+        a, b = right
+    elif kind not in "biu":
+        return None
+    either = a | b
+    if kind in "iu" and int(np.bitwise_or.reduce(either)) not in (0, 1):  # a higher bit is set in some
         return None
     total = int(np.count_nonzero(either))
     return total - int(np.count_nonzero(b)), total - int(np.count_nonzero(a))
@@ -444,33 +457,64 @@ def _grid_ends(least: float, counts: list[int], cuts: list[float], *, bca: bool)
     n, total = sum(counts), sum(step * count for step, count in enumerate(counts))
     mean = total / n
     variance = max(0.0, sum(step * step * count for step, count in enumerate(counts)) / n - mean * mean)
-    # The law of a sum of n draws is the n-th power in the frequencies. Seven deviations and more either way hold
-    # all but 1e-12 of it; what a window of that width folds over is nothing.
-    span = n * (len(counts) - 1) + 1
-    width = min(span, int(14 * math.sqrt(n * variance)) + 24 * (len(counts) - 1) + 1)
-    start = max(0, min(total - width // 2, span - width))
-    law = np.fft.irfft(_power(np.fft.rfft(np.array(counts) / n, width), n), width)
-    turn = start % width
-    below = np.concatenate([law[turn:], law[:turn]]).cumsum()
+    spread = 14 * math.sqrt(n * variance)
+    if len(counts) == 3 and spread + 25 < WINDOWS[-1]:  # noqa: PLR2004 - right and wrong
+        width = WINDOWS[bisect.bisect(WINDOWS, spread + 25)]
+        start = max(0, total - width // 2)
+        below = _right_and_wrong(counts, n, start, width)
+    else:
+        # The law of a sum of n draws is the n-th power in the frequencies. Seven deviations and more either way hold
+        # all but 1e-12 of it; what a window of that width folds over is nothing.
+        span = n * (len(counts) - 1) + 1
+        width = min(span, int(spread) + 24 * (len(counts) - 1) + 1)
+        start = max(0, min(total - width // 2, span - width))
+        law = np.fft.irfft(_power(np.fft.rfft(np.array(counts) / n, width), n), width)
+        turn = start % width
+        below = np.concatenate([law[turn:], law[:turn]]).cumsum()
     if bca and variance:
         here = total - start
         share = float(below[here] + (below[here - 1] if here else 0.0)) / 2
         third = sum((step - mean) ** 3 * count for step, count in enumerate(counts))
         cuts = _moved_cuts(cuts, share, third, n * variance)
-    # A cut that falls on a step belongs to it, whatever rounding says.
-    places = np.minimum(below.searchsorted(np.array(cuts) - 1e-12), width - 1)
-    low, high = (start + places + n * least) / n
-    return float(low), float(high)
+    # A cut that falls on a step belongs to it, whatever rounding says; what is below 1e-13 is rounding itself.
+    low, high = (min(bisect.bisect_left(below, max(cut - 1e-12, 1e-13)), width - 1) for cut in cuts)
+    return (start + low + n * least) / n, (start + high + n * least) / n
+
+
+def _right_and_wrong(counts: list[int], n: int, start: int, width: int) -> Vector:
+    """Return the chances of at most ``start``, ``start + 1``, ... as the sum of n draws of 0, 1 or 2."""
+    one, shifts, sums, even = _window(width)
+    # With x = sin(turn / 2)**2 one draw's characteristic function has the square 1 - 4 x variance + 4 x**2 bend. Its
+    # n-th power is below exp(-28) from the first root on, and again at the last frequency where few are right or wrong.
+    down, same, up = (count / n for count in counts)
+    bend, enough = 4 * down * up, 14 / n
+    variance = bend + same * (down + up)
+    root = variance * variance - 4 * enough * bend
+    few = width // 2
+    if root > 0 and abs(same - down - up) ** n < 1e-13:  # noqa: PLR2004
+        sine = 2 * enough / (variance + math.sqrt(root))
+        few = min(few, 1 + int(width / math.pi * math.asin(math.sqrt(min(1.0, sine)))))
+    waves = _power(one[:few].dot(np.array((down, same, up), complex)), n) * shifts[start % width, :few]
+    found: Vector = even + waves.view(float).dot(sums[: 2 * few])
+    return found
+
+
+@cache
+def _window(width: int) -> tuple[NDArray[np.complex128], NDArray[np.complex128], Vector, Vector]:
+    """Return what of ``_right_and_wrong`` depends on the window alone."""
+    turn = 2j * math.pi / width * np.arange(1, width // 2 + 1)
+    turns = np.exp(np.multiply.outer(range(width + 1), turn))
+    sums = 2 / width * (1 - turns[1:]) / (1 - turns[1])
+    return turns[:3].T.copy(), turns.conj(), sums.view(float).T.copy(), np.arange(1, width + 1) / width
 
 
 def _power(base: NDArray[np.complex128], n: int) -> NDArray[np.complex128]:
-    """Return the n-th power, by squaring: numpy's takes a logarithm of each."""
-    found = np.ones_like(base)
-    while n:
-        if n & 1:
-            found *= base
-        base, n = base * base, n >> 1
-    return found
+    """Return the n-th power, by squaring: numpy's takes a logarithm of each from 100 on."""
+    if n < 100:  # noqa: PLR2004
+        return base**n
+    found = _power(base, n // 2)
+    found *= found
+    return found * base if n & 1 else found
 
 
 def _moved_cuts(cuts: list[float], below: float, cubes: float, squares: float) -> list[float]:

@@ -300,6 +300,25 @@ def test_laws_on_a_grid_are_those_of_infinitely_many_resamples(
 
 
 @pytest.mark.only("solution")
+@pytest.mark.parametrize(("n", "step"), [(3, 1), (20, 1), (45, 2), (100, 9), (500, 83)])
+def test_right_and_wrong_have_the_same_law_by_either_way(
+    impl: ModuleType, monkeypatch: pytest.MonkeyPatch, n: int, step: int
+) -> None:
+    wide = impl.WINDOWS
+    tables = [(up, down) for up in range(0, n + 1, step) for down in range(0, n - up + 1, step)]
+    for up, down in tables:
+        first, second = table(0, up, down, n - up - down)
+        for level, method in ((0.95, "percentile"), (0.5, "bca"), (0.999, "bca")):
+            monkeypatch.setattr(impl, "WINDOWS", wide)
+            found = impl.bootstrap_ci(first, second, level=level, method=method)
+            monkeypatch.setattr(impl, "WINDOWS", (0,))
+            wanted = impl.bootstrap_ci(first, second, level=level, method=method)
+            assert found == wanted, f"{up} up and {down} down of {n}, {method} at {level}: {found} and {wanted}"
+            assert down or found[0] >= 0, f"{found[0]}: no resampled mean is below 0 where no difference is"
+            assert found == impl.bootstrap_ci(first * 1.0, second * 1.0, level=level, method=method)
+
+
+@pytest.mark.only("solution")
 @pytest.mark.parametrize("outlier", [0, 2500], ids=["smooth", "one outlier"])
 @pytest.mark.parametrize("n", [32, 100])
 def test_laws_of_any_scores_are_those_of_infinitely_many_resamples(impl: ModuleType, n: int, outlier: int) -> None:
