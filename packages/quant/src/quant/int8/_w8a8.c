@@ -82,6 +82,7 @@ typedef struct {
 typedef struct {
     float *step;
     int32_t *zero;
+    uint32_t *own;  // sum of products of its codes two apart, in fours, which `many` without dot products takes off
     code *codes;
 } Rows;
 
@@ -169,10 +170,17 @@ static void quantize_all(const float *x, long inputs, long rows, float step, int
         code *q = r.codes + m * stride;
         memset(q + inputs, 0, sizeof(code) * (size_t)(stride - inputs));
         quantize(x + m * inputs, inputs, step, zero, q, r.step + m, r.zero + m);
+#ifdef WIDE
+        uint32_t own = 0;
+        for (long k = 0; k < inputs; k += 4) own += (uint32_t)(q[k] * q[k + 2] + q[k + 1] * q[k + 3]);
+        r.own[m] = own;
+#endif
     }
 }
 
-INLINE Rows from(Rows r, long m, long stride) { return (Rows){r.step + m, r.zero + m, r.codes + m * stride}; }
+INLINE Rows from(Rows r, long m, long stride) {
+    return (Rows){r.step + m, r.zero + m, r.own + m, r.codes + m * stride};
+}
 
 static void few(const Layer *l, const float *x, const float *bias, float *y, long rows, float step, int32_t zero, Rows r,
                 long stride, int threads) {
@@ -303,12 +311,14 @@ static int suits_many(const Layer *l) { return has_tiles() && l->inputs % DEEP =
 enum { FEW = 2, MOST = INT_MAX };
 
 // Without dot products of bytes: weights in 16 bits, by pairs of inputs, widened once for all rows, DEEP inputs of 16
-// outputs to a panel. (Bytes could be multiplied in pairs too, in the same time: 16 bits do not hold 2 * 255 * 127.)
+// outputs to a panel. (Bytes could be multiplied in pairs too, and would have to be signed first, since 16 bits do not
+// hold 2 * 255 * 127: that is slower.)
 #elif defined(WIDE)
-enum { SIDE = 16, DEEP = 384, PANELS = 4, FEW = 8, MOST = 256 };  // rows of sums that leave room in a core's cache
+enum { SIDE = 16, DEEP = 256, PANELS = 4, FEW = 8, MOST = 256 };  // rows of sums that leave room in a core's cache
 
-// Lay out the weights of 16 outputs from n on, inputs k to k + deep, as (deep / 2, 16, 2).
-static void widen(const Layer *l, long n, long k, long deep, int16_t *panel) {
+// Lay out the weights of 16 outputs from n on, inputs k to k + deep, as (deep / 2, 16, 2), and take from `own` what
+// `block` adds for each output.
+static void widen(const Layer *l, long n, long k, long deep, int16_t *panel, vec own[2]) {
     for (int half = 0; half < 2; half++)
         for (long j = k; j < k + deep; j += BLOCK) {
             vec v[8], u[8];  // eight pairs of inputs each, for eight outputs, to be transposed
@@ -332,25 +342,37 @@ static void widen(const Layer *l, long n, long k, long deep, int16_t *panel) {
                 out[2 * i] = _mm256_permute2x128_si256(v[i], v[i + 4], 0x20);
                 out[2 * i + 8] = _mm256_permute2x128_si256(v[i], v[i + 4], 0x31);
             }
+            for (int i = 0; i < 16; i += 4) own[half] = _mm256_sub_epi32(own[half], _mm256_madd_epi16(out[i], out[i + 2]));
         }
 }
 
-// Add to the sums of `rows` rows and 16 outputs.
+INLINE vec pair_at(const code *q) {
+    int32_t two;
+    memcpy(&two, q, sizeof two);
+    return _mm256_set1_epi32(two);
+}
+
+// Written out, a sum stays in its register: compilers copy it to and fro, or to memory.
+INLINE void add_to(vec *sum, vec more) { asm("vpaddd %1, %0, %0" : "+x"(*sum) : "x"(more)); }
+
+// Add to the sums of `rows` rows and 16 outputs, with half the products, by Winograd 1968 (IEEE Trans. Comput. C-17,
+// 693): x0 w0 + x2 w2 is (x0 + w2) (x2 + w0) less x0 x2, which is the row's own, and w0 w2, which is the output's.
 INLINE void block(int rows, const code *q, long stride, const int16_t *panel, long deep, int32_t *sums) {
     vec s[4][2];
-    for (int m = 0; m < rows; m++) memcpy(s[m], sums + m * PANELS * SIDE, sizeof s[m]);
-#pragma GCC unroll 4
-    for (long k = 0; k < deep; k += 2, panel += 2 * SIDE) {
-        vec low = codes_at(panel), high = codes_at(panel + SIDE);
+    for (int m = 0; m < rows; m++)
+        for (int half = 0; half < 2; half++) s[m][half] = codes_at((code *)(sums + m * PANELS * SIDE + 8 * half));
+    for (long k = 0; k < deep; k += 4, panel += 4 * SIDE) {
+        vec a = codes_at(panel), b = codes_at(panel + SIDE), c = codes_at(panel + 2 * SIDE), d = codes_at(panel + 3 * SIDE);
+        asm("" : "+x"(a), "+x"(b), "+x"(c), "+x"(d));  // in registers: they and the sums just fit
         for (int m = 0; m < rows; m++) {
-            int32_t two;
-            memcpy(&two, q + m * stride + k, sizeof two);
-            vec x = _mm256_set1_epi32(two);
-            s[m][0] = dot(s[m][0], x, low);
-            s[m][1] = dot(s[m][1], x, high);
+            vec x = pair_at(q + m * stride + k), z = pair_at(q + m * stride + k + 2);
+            add_to(&s[m][0], _mm256_madd_epi16(_mm256_add_epi16(x, c), _mm256_add_epi16(z, a)));
+            add_to(&s[m][1], _mm256_madd_epi16(_mm256_add_epi16(x, d), _mm256_add_epi16(z, b)));
         }
     }
-    for (int m = 0; m < rows; m++) memcpy(sums + m * PANELS * SIDE, s[m], sizeof s[m]);
+    for (int m = 0; m < rows; m++)
+        for (int half = 0; half < 2; half++)
+            _mm256_store_si256((vec *)(sums + m * PANELS * SIDE + 8 * half), s[m][half]);
 }
 
 static void many(const Layer *l, const float *x, const float *bias, float *y, long rows, float step, int32_t zero, Rows r,
@@ -361,24 +383,28 @@ static void many(const Layer *l, const float *x, const float *bias, float *y, lo
         quantize_all(x, inputs, rows, step, zero, r, stride);
 #pragma omp for nowait
         for (long n = 0; n < l->outputs; n += PANELS * SIDE) {
+            // Sums and what is taken from them may wrap around, all but the last: the product's sum fits.
             int32_t sums[MOST][PANELS * SIDE] __attribute__((aligned(64)));
             int16_t panel[PANELS][DEEP * SIDE] __attribute__((aligned(64)));
+            uint32_t own[PANELS * SIDE] __attribute__((aligned(64))) = {0};
             memset(sums, 0, sizeof *sums * (size_t)rows);
             for (long k = 0; k < inputs; k += DEEP) {
-                long deep = inputs - k < DEEP ? (inputs - k + BLOCK - 1) / BLOCK * BLOCK : DEEP, m = 0;
-                for (int p = 0; p < PANELS; p++) widen(l, n + p * SIDE, k, deep, panel[p]);
-                for (; m + 4 <= rows; m += 4)
-                    for (int p = 0; p < PANELS; p++)
-                        block(4, r.codes + m * stride + k, stride, panel[p], deep, sums[m] + p * SIDE);
-                for (; m < rows; m++)
-                    for (int p = 0; p < PANELS; p++)
-                        block(1, r.codes + m * stride + k, stride, panel[p], deep, sums[m] + p * SIDE);
+                const long deep = inputs - k < DEEP ? (inputs - k + BLOCK - 1) / BLOCK * BLOCK : DEEP;
+                for (int p = 0; p < PANELS; p++) widen(l, n + p * SIDE, k, deep, panel[p], (vec *)(own + p * SIDE));
+                for (long m = 0, some; m < rows; m += some) {
+                    some = rows - m >= 4 ? 4 : rows - m >= 2 ? 2 : 1;
+#define BLOCK_OF(ROWS) block(ROWS, r.codes + m * stride + k, stride, panel[p], deep, sums[m] + p * SIDE)
+                    for (int p = 0; p < PANELS; p++) some == 4 ? BLOCK_OF(4) : some == 2 ? BLOCK_OF(2) : BLOCK_OF(1);
+                }
             }
             const long some = l->outputs - n < PANELS * SIDE ? l->outputs - n : PANELS * SIDE;
-            for (long m = 0; m < rows; m++)
-                for (long c = 0; c < some; c++)
-                    y[m * l->outputs + n + c] = (float)(sums[m][c] - r.zero[m] * l->sums[n + c]) *
-                                                (l->scale[n + c] * r.step[m]) + (bias ? bias[n + c] : 0);
+            for (long m = 0; m < rows; m++) {
+                const uint32_t of_row = r.own[m];
+                for (long c = 0; c < some; c++) {
+                    int32_t sum = (int32_t)((uint32_t)sums[m][c] + own[c] - of_row) - r.zero[m] * l->sums[n + c];
+                    y[m * l->outputs + n + c] = (float)sum * (l->scale[n + c] * r.step[m]) + (bias ? bias[n + c] : 0);
+                }
+            }
         }
     }
 }
@@ -414,10 +440,11 @@ int w8a8(const Layer *l, const float *x, const float *bias, float *y, long rows,
     // As many rows at a time as leave room in a core's cache for weights beside their codes.
     const long fit = (CHUNK / stride + 2 * SIDE) / (2 * SIDE) * (2 * SIDE), most = fit < MOST ? fit : MOST;
     const long chunk = rows < most ? (rows + SIDE - 1) / SIDE * SIDE : most;
-    char *room = aligned_alloc(64, (size_t)chunk * (sizeof(float) + sizeof(int32_t) + sizeof(code) * (size_t)stride));
-    if (!room) return 1;
-    const Rows r = {(float *)(room + sizeof(code) * (size_t)(chunk * stride)),
-                    (int32_t *)(room + (sizeof(float) + sizeof(code) * (size_t)stride) * (size_t)chunk), (code *)room};
+    const size_t each = sizeof(float) + sizeof(int32_t) + sizeof(uint32_t) + sizeof(code) * (size_t)stride;
+    code *codes = aligned_alloc(64, (size_t)chunk * each);
+    if (!codes) return 1;
+    float *steps = (float *)(codes + chunk * stride);
+    const Rows r = {steps, (int32_t *)(steps + chunk), (uint32_t *)(steps + 2 * chunk), codes};
     for (long m = 0; m < rows; m += chunk) {
         long some = rows - m < chunk ? rows - m : chunk;
         if (tiles)
@@ -425,6 +452,6 @@ int w8a8(const Layer *l, const float *x, const float *bias, float *y, long rows,
         else
             few(l, x + m * l->inputs, bias, y + m * l->outputs, some, step, zero, r, stride, threads);
     }
-    free(room);
+    free(codes);
     return 0;
 }
