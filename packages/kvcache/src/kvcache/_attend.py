@@ -36,7 +36,10 @@ def _functions() -> dict[torch.dtype, Any]:
 
 
 def suits(k_pool: Tensor, v_pool: Tensor) -> bool:
-    """Tell whether the kernel is there and takes these pools, each (kv_heads, blocks, block_size, head_dim)."""
+    """Tell whether the kernel is there and takes these pools, each (kv_heads, blocks, block_size, head_dim).
+
+    Or keys and values in one piece, (batch, kv_heads, kv_len, head_dim), for ``attend_together``.
+    """
     return (
         k_pool.device.type == "cpu"
         and k_pool.shape[3] % LANES == 0
@@ -71,10 +74,16 @@ def attend(
 
 
 def attend_together(q: Tensor, k: Tensor, v: Tensor, window: int = 0) -> Tensor:
-    """Attend from the last q_len positions to keys in one piece, nothing checked; ``suits`` takes them transposed.
+    """Attend from the last q_len positions to keys in one piece such that ``suits``, nothing checked.
 
     ``q`` is (batch, heads, q_len, head_dim), ``k`` and ``v`` (batch, kv_heads, kv_len, head_dim).
     """
     batch, _, kv_len, _ = k.shape
-    tables, lengths = torch.arange(batch)[:, None], torch.full((batch,), kv_len)  # a row is one block
-    return attend(q, k.transpose(0, 1), v.transpose(0, 1), tables, lengths, kv_len, window)
+    lengths = torch.full((batch,), kv_len)
+    return attend(q, k.transpose(0, 1), v.transpose(0, 1), _own_block(batch), lengths, kv_len, window)
+
+
+@cache
+def _own_block(batch: int) -> Tensor:
+    """Return block tables in which a row is one block; made once, as a step makes few tensors."""
+    return torch.arange(batch)[:, None]

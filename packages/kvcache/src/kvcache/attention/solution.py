@@ -57,9 +57,9 @@ def attend_grouped(
     """
     _refuse_misfit(q, k, v, window, padding_mask)
     (_, heads, q_len, head_dim), (_, kv_heads, kv_len, _) = q.shape, k.shape
-    folded = fold(q, kv_heads)
-    if padding_mask is None and q_len and _attend.suits(k.transpose(0, 1), v.transpose(0, 1)):
+    if padding_mask is None and q_len and _attend.suits(k, v):
         return _attend.attend_together(q, k, v, window or 0)
+    folded = fold(q, kv_heads)
     if q_len == 1 and window is None and padding_mask is None:  # a decode step sees everything: no mask to read
         return F.scaled_dot_product_attention(folded, k, v, scale=head_dim**-0.5).view(q.shape)
     mask = _mask((kv_len - q_len, kv_len), (0, kv_len), window, padding_mask, q.device)
@@ -160,20 +160,20 @@ def _refuse(q_len: int, kv_len: int, window: int | None, padding_mask: Tensor | 
 
 
 def _refuse_misfit(q: Tensor, k: Tensor, v: Tensor, window: int | None, padding_mask: Tensor | None) -> None:
-    shapes = f"q {tuple(q.shape)}, k {tuple(k.shape)}, v {tuple(v.shape)}"
     if q.ndim != 4 or k.shape != v.shape or k.ndim != 4 or (q.shape[0], q.shape[3]) != (k.shape[0], k.shape[3]):  # noqa: PLR2004
+        shapes = f"q {tuple(q.shape)}, k {tuple(k.shape)}, v {tuple(v.shape)}"
         msg = f"shapes do not fit: {shapes}; wanted (batch, heads, length, head_dim) with the same batch and head_dim"
         raise ValueError(msg)
     if not k.shape[1] or q.shape[1] % k.shape[1]:
         msg = f"{q.shape[1]} query heads are not a multiple of {k.shape[1]} key heads"
         raise ValueError(msg)
     if not q.shape[3]:
-        msg = f"head_dim is 0: {shapes}"
+        msg = f"head_dim is 0: q {tuple(q.shape)}, k {tuple(k.shape)}"
         raise ValueError(msg)
     if not q.is_floating_point():
         msg = f"q is {q.dtype}, must be floating point"
         raise TypeError(msg)
-    if len({(t.dtype, t.device) for t in (q, k, v)}) > 1:
+    if not q.dtype == k.dtype == v.dtype or not q.device == k.device == v.device:
         given = ", ".join(f"{name} {t.dtype} on {t.device}" for name, t in (("q", q), ("k", k), ("v", v)))
         msg = f"q, k and v must have one dtype and one device: {given}"
         raise ValueError(msg)
