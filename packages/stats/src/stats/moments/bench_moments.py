@@ -23,3 +23,29 @@ def bench_four_moments(race: Race, n: int) -> None:
         assert abs(found[1] - values.var(ddof=1)) < 1e-9 * found[1]
 
     race(run, inputs=lambda: (values,), check=check, bytes=8 * n, clock=time.process_time, unit="values")
+
+
+@pytest.mark.parametrize("n", [100_000, 1_000_000, 4_000_000], ids=["1e5", "1e6", "4e6"])
+def bench_mean_and_variance(race: Race, n: int) -> None:
+    """Ask what a t-test asks: a stream in chunks of 1e5 beside ``ttest_1samp``, which gets the whole array at once."""
+    values = np.random.default_rng(0).gamma(2.0, size=n)
+
+    def prepare(impl: ModuleType) -> ModuleType:
+        if impl.__name__.endswith("baseline"):
+            pytest.skip("one value at a time, see the four moments")
+        return impl
+
+    def run(impl: ModuleType, values: np.ndarray) -> float:
+        if impl.__name__.endswith("peer_scipy"):
+            return float(impl.t_statistic(values))
+        moments = impl.Moments()
+        for start in range(0, n, 100_000):
+            moments.update(values[start : start + 100_000])
+        return float(moments.mean / (moments.variance / n) ** 0.5)
+
+    def check(found: float, values: np.ndarray) -> None:
+        assert abs(found * values.std(ddof=1) / n**0.5 - values.mean()) < 1e-12 * values.mean()
+
+    race(
+        run, inputs=lambda: (values,), check=check, prepare=prepare, bytes=8 * n, clock=time.process_time, unit="values"
+    )

@@ -5,6 +5,11 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 
+def t_statistic(values: ArrayLike) -> float:
+    """Return Student's t of the mean of all values, in memory at once."""
+    return float(stats.ttest_1samp(np.asarray(values, float), 0.0).statistic)
+
+
 class Moments:
     """All the values, and scipy's functions of them."""
 

@@ -1,4 +1,4 @@
-"""The production answer: a chunk's moments around its own mean in a few vectorised passes, joined by Pebay's formulas.
+"""The production answer: a chunk's sums of powers in one read of it, piece by piece, joined by Pebay's formulas.
 
 Means are kept as a pair, a value and what rounding took from it, so that the mean of a thousand chunks is as good as
 that of one.
@@ -9,7 +9,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-PIECE = 1 << 15  # values whose deviations stay in a core's cache
+PIECE = 1 << 13  # values whose deviations stay in a core's cache
 NAN = float("nan")
 
 
@@ -34,13 +34,15 @@ class Moments:
             msg = f"values are {given.dtype}, must be real numbers"
             raise TypeError(msg)
         x = given.astype(np.float64, copy=False).ravel()
-        if x.size and not math.isfinite(float(x.min()) + float(x.max())) and not np.isfinite(x).all():
+        if not x.size:
+            return
+        found = _moments(x)
+        if not math.isfinite(found.centre) and not np.isfinite(x).all():
             msg = f"values have {np.count_nonzero(~np.isfinite(x))} NaN or inf among {x.size}"
             raise ValueError(msg)
-        for start in range(0, x.size, PIECE):
-            joined = self.merge(_moments(x[start : start + PIECE]))
-            for name in Moments.__slots__:
-                setattr(self, name, getattr(joined, name))
+        joined = self.merge(found)
+        for name in Moments.__slots__:
+            setattr(self, name, getattr(joined, name))
 
     def merge(self, other: "Moments") -> "Moments":
         """Return the moments of both streams together; neither is changed.
@@ -105,20 +107,39 @@ class Moments:
 
 
 def _moments(x: NDArray[np.float64]) -> Moments:
-    """Return the moments of one piece: deviations from its first value, then from their mean."""
+    """Return the moments of one chunk."""
     found = Moments()
     found.n = n = x.size
-    shift = float(x[0])
-    deviations = x - shift  # exact, or nearly, where the values lie close together: what matters is not rounded away
-    middle = float(deviations.sum()) / n
-    deviations -= middle
-    left = float(deviations.sum()) / n  # what rounding left of the sum of the deviations
-    found.centre, found.rest = _two_sum(shift, middle + left)
-    squares = deviations * deviations
-    found.m2 = float(squares.sum()) - n * left * left
-    found.m3 = float(squares @ deviations) - 3 * left * found.m2
-    with np.errstate(over="ignore"):  # from 1e77 on the fourth power is inf, and the mean is as good as ever
-        found.m4 = float(squares @ squares)
+    with np.errstate(over="ignore", invalid="ignore"):  # from 1e77 on the fourth power is inf; NaN is refused later
+        # Around a value near the mean little cancels below. The first piece's mean is one, or else it shows the way.
+        shift = float(np.add.reduce(x[:PIECE])) / min(n, PIECE)
+        one, two, three, four = _powers(x, shift)
+        if n > PIECE and one * one > two * n / 16:
+            shift += one / n
+            one, two, three, four = _powers(x, shift)
+        gap = one / n  # from the shift to the mean
+        found.centre, found.rest = _two_sum(shift, gap)
+        found.m2 = two - gap * one
+        found.m3 = three - gap * (3 * two - 2 * gap * one)
+        found.m4 = four - gap * (4 * three - gap * (6 * two - 3 * gap * one)) if gap else four
+    return found
+
+
+def _powers(x: NDArray[np.float64], shift: float) -> list[float]:
+    """Return the sums of ``x - shift`` and of its second, third and fourth powers; ``x`` is read once."""
+    size = min(x.size, PIECE)
+    sums, room = np.empty((4, -(-x.size // PIECE))), np.empty((2, size))  # reused: fresh memory costs as much as sums
+    for column, start in enumerate(range(0, x.size, PIECE)):
+        piece = x[start : start + PIECE]
+        deviations = np.subtract(piece, shift, out=room[0, : piece.size])  # exact where values lie close together
+        squares = np.multiply(deviations, deviations, out=room[1, : piece.size])
+        sums[:, column] = (
+            np.add.reduce(deviations),
+            np.dot(deviations, deviations),
+            np.dot(squares, deviations),
+            np.dot(squares, squares),
+        )
+    found: list[float] = sums.sum(axis=1).tolist()
     return found
 
 
