@@ -14,6 +14,7 @@ from stats.result import Result
 from stats.special.solution import chi2, t
 
 Vector = NDArray[np.float64]
+LEAST = 1e-300  # of what has all the digits of a float64
 SMALL_COUNT = 5  # expected counts below make the chi-square law a poor approximation
 ROUNDING = 8 * float(np.finfo(float).eps)  # of the values: a standard deviation that small is none
 NODES = 16  # of the Gauss-Legendre rule in each panel
@@ -95,25 +96,24 @@ def srm(counts: Mapping[Arm, int] | Sequence[int], weights: Mapping[str, float] 
     found: dict[Arm, int] = dict(counts.items() if isinstance(counts, Mapping) else enumerate(counts))
     if unknown := set(found) - set(arms):
         raise ValueError(f"counts have the arm {min(map(repr, unknown))}, weights only {', '.join(map(repr, arms))}")
-    seen = np.array([found.get(arm, 0) for arm in arms], float)
-    if not ((seen >= 0) & (seen == np.floor(seen)) & np.isfinite(seen)).all() or not seen.sum():
+    seen = [float(found.get(arm, 0)) for arm in arms]  # for a few arms plain numbers are faster than arrays
+    if not all(x >= 0 and x.is_integer() for x in seen) or not any(seen):
         raise ValueError(f"counts are {list(found.values())}, must be whole, none negative, and not all 0")
-    if (seen[shares == 0] > 0).any() or (shares > 0).sum() < 2:  # noqa: PLR2004
+    kept = [(x, share) for x, share in zip(seen, shares.tolist(), strict=True) if share]
+    n = int(sum(x for x, _ in kept))
+    if n < sum(seen) or len(kept) < 2:  # noqa: PLR2004
         raise ValueError("units only in arms with a weight above 0, of which at least two are needed")
-    seen, shares = seen[shares > 0], shares[shares > 0]
-    n = int(seen.sum())
-    expected = n * shares
-    if expected.min() < SMALL_COUNT:
-        warnings.warn(f"{expected.min():.1f} units expected in an arm: the p-value is rough below 5", stacklevel=2)
-    statistic, df = float(((seen - expected) ** 2 / expected).sum()), seen.size - 1
-    errors = np.sqrt(shares * (1 - shares) / n)
-    gaps = seen / n - shares
-    worst = int(np.argmax(np.abs(gaps / errors)))
-    log_pvalue = float(chi2.logsf(statistic, df))
+    least = n * min(share for _, share in kept)
+    if least < SMALL_COUNT:
+        warnings.warn(f"{least:.1f} units expected in an arm: the p-value is rough below 5", stacklevel=2)
+    parts = [(x, n * share) for x, share in kept]
+    statistic, df = sum((x - expected) ** 2 / expected for x, expected in parts), len(parts) - 1
+    gaps = [(x / n - share, math.sqrt(share * (1 - share) / n)) for x, share in kept]
+    gap, error = max(gaps, key=lambda each: abs(each[0] / each[1]))
     pvalue = float(chi2.sf(statistic, df))
-    return Result(
-        statistic, pvalue, log_pvalue, df, float(gaps[worst]), float(errors[worst]), n, "two-sided", "chi-square, SRM"
-    )
+    # Where the p-value is neither near 1 nor underflows its logarithm has all digits.
+    log_pvalue = math.log(pvalue) if LEAST < pvalue < 0.5 else float(chi2.logsf(statistic, df))  # noqa: PLR2004
+    return Result(statistic, pvalue, log_pvalue, df, gap, error, n, "two-sided", "chi-square, SRM")
 
 
 def cuped(first: ArrayLike, second: ArrayLike, first_before: ArrayLike, second_before: ArrayLike) -> Result:

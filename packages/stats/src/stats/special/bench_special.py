@@ -48,6 +48,17 @@ def bench_chi2_sf(race: Race, n: int) -> None:
 
 
 @pytest.mark.parametrize("n", SIZES)
+def bench_f_sf(race: Race, n: int) -> None:
+    race(
+        lambda impl, x: impl.f_tail(x, True, False, 4.0, 95.0),
+        inputs=lambda: (points(n, 0.1, 30.0),),
+        check=falling,
+        clock=time.process_time,
+        unit="values, 4 and 95 degrees of freedom",
+    )
+
+
+@pytest.mark.parametrize("n", SIZES)
 def bench_t_isf(race: Race, n: int) -> None:
     def check(found: Any, p: Any) -> None:
         assert np.all(np.diff(np.atleast_1d(found)) < 0)
