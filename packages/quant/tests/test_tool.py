@@ -453,9 +453,11 @@ def test_each_scheme_has_its_size_and_loses_in_order(tiny: Loaded) -> None:
     assert rows["rtn3-g32"].latency_ms is None
     assert rows["rtn3-g32"].megabytes < rows["int4-g32"].megabytes < rows["fp32"].megabytes
     for width in (4, 3):
-        plain, moved = rows[f"rtn{width}-g32"], rows[f"gptq{width}-g32"]
-        assert (moved.bits_per_weight, moved.megabytes) == (plain.bits_per_weight, plain.megabytes)
-        assert 0 < (moved.kl or 0) < (plain.kl or 0), f"{width} bits: {moved.kl} nats, rounded to nearest {plain.kl}"
+        plain = rows[f"rtn{width}-g32"]
+        for name in (f"gptq{width}-g32", f"gptq{width}-g32-refit"):
+            moved = rows[name]
+            assert (moved.bits_per_weight, moved.megabytes) == (plain.bits_per_weight, plain.megabytes)
+            assert 0 < (moved.kl or 0) < (plain.kl or 0), f"{name}: {moved.kl} nats, rounded to nearest {plain.kl}"
     for name in ("smooth-dynamic", "smooth-static", "int8-dynamic+emb8"):
         assert 8 < bits[name] < 10
         assert (rows[name].latency_ms or 0) > 0

@@ -25,7 +25,12 @@ from quant.packed import PackedLinear, quantize_embeddings
 from quant.smoothing import solution as smoothing
 
 PLAIN = {"rtn4-g32": (4, 32), "rtn3-g32": (3, 32), "rtn4-channel": (4, 1 << 30)}  # bits and columns of a group
-GPTQ = {"gptq4-g32": (4, 32, False), "gptq3-g32": (3, 32, True)}  # the third says whether large inputs go first
+GPTQ = {  # bits, columns of a group, how a layer is rounded
+    "gptq4-g32": (4, 32, "gptq"),
+    "gptq3-g32": (3, 32, "gptq_act_order"),
+    "gptq4-g32-refit": (4, 32, "gptq_refit"),
+    "gptq3-g32-refit": (3, 32, "gptq_refit"),
+}
 AWQ = {"awq4-g32": (4, 32), "awq3-g32": (3, 32)}
 WIDTHS, GROUP = (2, 3, 4, 5, 6, 8), 32  # bits that a mixed scheme chooses from
 MIXED = re.compile(r"mixed-(\d+(?:\.\d+)?)")
@@ -90,9 +95,10 @@ def _named(parts: Parts) -> dict[str, Make]:
             model.set_submodule(name, parts.int4.Int4Linear.from_float(layer, GROUP))
         return model
 
-    def gptq(model: nn.Module, batches: list[Tokens], *, bits: int, group: int, act_order: bool) -> nn.Module:
+    def gptq(model: nn.Module, batches: list[Tokens], *, bits: int, group: int, rounding: str) -> nn.Module:
         floats = layers(model)
-        for name, (codes, qparams) in parts.hessian.gptq_model(model, batches, bits, group, act_order).items():
+        found = parts.hessian.gptq_model(model, batches, bits, group, getattr(parts.hessian, rounding))
+        for name, (codes, qparams) in found.items():
             model.set_submodule(name, PackedLinear.from_codes(codes, qparams, floats[name].bias))
         return model
 
@@ -114,7 +120,7 @@ def _named(parts: Parts) -> dict[str, Make]:
         "int4-g32": four,
         **{name: partial(nearest, bits=bits, group=group) for name, (bits, group) in PLAIN.items()},
         **{name: partial(awq, bits=bits, group=group) for name, (bits, group) in AWQ.items()},
-        **{name: partial(gptq, bits=bits, group=group, act_order=order) for name, (bits, group, order) in GPTQ.items()},
+        **{name: partial(gptq, bits=bits, group=group, rounding=how) for name, (bits, group, how) in GPTQ.items()},
     }
 
 

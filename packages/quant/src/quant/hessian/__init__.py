@@ -18,13 +18,18 @@ What you write:
 - stretch: ``gptq_model``: a whole model, layer after layer.
 - stretch: ``search_qparams``: maps narrower than a group's range, where clipping a few weights costs the output less
   than coarse steps for all.
+- stretch: ``refit_scales``, ``refit_codes`` and the two in turn, ``gptq_refit``: GPTQ looks at each code and each map
+  once; given all others, each can be chosen again.
 - stretch: ``gptq_both``: rows make up for each other, too, given how the loss depends on the layer's outputs;
   ``output_hessians`` measures that, with gradients of the model's own predictions.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor
+
+from quant.affine import QParams
 
 SHRINK = tuple(1 - step / 25 for step in range(1, 13))
 """What ``search_qparams`` multiplies a scale by, beside 1: down to 0.52."""
@@ -36,3 +41,7 @@ class Hessian:
 
     matrix: Tensor
     count: int
+
+
+Rounding = Callable[[Tensor, Hessian, int, int], tuple[Tensor, QParams]]
+"""``gptq`` or one of its kind: from weight, Hessian, bits and group to codes and their maps."""

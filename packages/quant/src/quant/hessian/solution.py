@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from quant.affine import QParams
 from quant.affine.solution import choose_qparams, dequantize, quantize
-from quant.hessian import SHRINK, Hessian
+from quant.hessian import SHRINK, Hessian, Rounding
 
 BLOCK = 128  # columns whose errors reach those behind them in one product
 
@@ -97,17 +97,89 @@ def search_qparams(weight: Tensor, hessian: Hessian, bits: int = 4, group: int =
     """
     whole = choose_qparams(weight, bits, False, group)  # noqa: FBT003 - checks the arguments too
     _refuse_misfit(weight, hessian)
-    cols, group = weight.shape[1], whole.group
-    pad = -cols % group
+    group = whole.group
     least = torch.full_like(whole.scale, torch.inf)
     scale = whole.scale.bfloat16().float()
     for shrink in (1.0, *SHRINK):
         tried = QParams((whole.scale * shrink).bfloat16().float(), whole.zero_point, group, bits)
         error = dequantize(quantize(weight.float(), tried), tried).sub_(weight)
-        cost = F.pad(error.square_() * hessian.matrix.diagonal(), (0, pad)).unflatten(1, (-1, group)).sum(2)
+        cost = _grouped(error.square_() * hessian.matrix.diagonal(), group)
         better = cost < least  # (rows, groups)
         least, scale = torch.where(better, cost, least), torch.where(better, tried.scale, scale)
     return QParams(scale, whole.zero_point, group, bits)
+
+
+def refit_scales(weight: Tensor, hessian: Hessian, codes: Tensor, qparams: QParams, damping: float = 0.01) -> QParams:
+    """Return the maps with the scales that change the output least, given codes and zero points.
+
+    ``codes`` (rows, cols) and ``qparams`` are those of ``gptq``. The scales of a row, one for each group, solve least
+    squares under the Hessian, damped as in ``gptq`` but for columns without input, which have no say; they are rounded
+    to bfloat16. A row where they would not all be positive, or would change its output more than those it has, keeps
+    these. Raises ValueError for codes of another shape than the weight or other rows than their maps, and as
+    ``gptq`` does for damping and the Hessian's shape. Source: the normal equations.
+    """
+    h = _fitting(weight, hessian, codes, qparams, damping)
+    h.diagonal()[hessian.matrix.diagonal().to(h.device) <= 0] = 0.0
+    group, scale = qparams.group, qparams.scale.to(h)
+    # The weight is steps * scale, linear in the scales: the loss is a quadratic form of them, row by row.
+    unit = QParams(torch.ones_like(qparams.scale), qparams.zero_point, group, qparams.bits)
+    steps = dequantize(codes, unit).to(h)  # (rows, cols)
+    parts = torch.arange(len(h), device=h.device).split(group)
+    form = torch.stack(
+        [_grouped((steps[:, part] @ h[part]) * steps, group) for part in parts], 1
+    )  # (rows, groups, groups)
+    slope = _grouped(((weight.to(h) - dequantize(codes, qparams).to(h)) @ h) * steps, group)
+    # A group whose codes all stand for 0, or without input, is a row of zeros here: its scale stays.
+    form.diagonal(dim1=1, dim2=2).add_(1e-9 * form.diagonal(dim1=1, dim2=2).mean(1, keepdim=True) + 1e-30)
+    fitted = (scale + torch.linalg.solve(form, slope)).bfloat16().to(h)  # (rows, groups)
+    move = fitted - scale
+    gain = (move * (2 * slope - (form @ move[..., None])[..., 0])).sum(1)
+    better = (gain > 0) & (fitted > 0).all(1)  # rounded to bfloat16 they may be worse than what was there
+    found = torch.where(better[:, None], fitted, scale).float().to(qparams.scale.device)
+    return QParams(found, qparams.zero_point, group, qparams.bits)
+
+
+def refit_codes(weight: Tensor, hessian: Hessian, codes: Tensor, qparams: QParams, damping: float = 0.01) -> Tensor:
+    """Return codes, (rows, cols) int8, each column chosen once more, from left to right, given all others and the maps.
+
+    A weight takes the code nearest to where the output changes least while the other columns stay as they are by then:
+    coordinate descent, no choice makes the (damped) loss greater. Arguments and errors are those of ``refit_scales``.
+    Source: Behdin et al. 2023, QuantEase, arXiv:2309.01885.
+    """
+    h = _fitting(weight, hessian, codes, qparams, damping)
+    scale, zero_point = (part.to(h).T for part in (qparams.scale, qparams.zero_point))  # (groups, rows)
+    chosen = codes.to(h).T.contiguous()  # (cols, rows), as in ``_round``
+    error = (dequantize(codes, qparams).to(h) - weight.to(h)).T.contiguous()
+    for start in range(0, len(h), BLOCK):
+        now = slice(start, start + BLOCK)
+        pull = h[now] @ error  # half the slope of the loss, (block, rows); within the block kept up to date
+        for at, row in enumerate(pull, start):
+            s, z = scale[at // qparams.group], zero_point[at // qparams.group]
+            best = (chosen[at] - z) * s - row / h[at, at]
+            code = (best / s).round_().add_(z).clamp_(qparams.lowest, qparams.highest)
+            change = (code - chosen[at]) * s
+            pull.addr_(h[now, at], change)
+            error[at] += change
+            chosen[at] = code
+    return chosen.T.to(codes.device, torch.int8).contiguous()
+
+
+def gptq_refit(
+    weight: Tensor, hessian: Hessian, bits: int = 4, group: int = 32, damping: float = 0.01, rounds: int = 3
+) -> tuple[Tensor, QParams]:
+    """Round as ``gptq_act_order`` does, but with maps of ``search_qparams``; then refit scales and codes, in turn.
+
+    That is ``rounds`` times ``refit_scales`` and then ``refit_codes``. Arguments, results and errors are otherwise
+    those of ``gptq``. Raises ValueError for negative ``rounds``.
+    """
+    if rounds < 0:
+        msg = f"rounds is {rounds}, must not be negative"
+        raise ValueError(msg)
+    codes, qparams = _round(weight, hessian, bits, group, damping, act_order=True, search=True)
+    for _ in range(rounds):
+        qparams = refit_scales(weight, hessian, codes, qparams, damping)
+        codes = refit_codes(weight, hessian, codes, qparams, damping)
+    return codes, qparams
 
 
 def gptq_both(
@@ -202,7 +274,7 @@ def gptq_model(
     batches: Iterable[Mapping[str, Tensor]],
     bits: int = 4,
     group: int = 32,
-    act_order: bool = False,  # noqa: FBT001, FBT002
+    rounding: Rounding = gptq,
     logits: Callable[[Any], Tensor] | None = None,
 ) -> dict[str, tuple[Tensor, QParams]]:
     """Quantize the linear layers of a model, in place, in the order in which they run; return codes and maps by name.
@@ -210,9 +282,9 @@ def gptq_model(
     Each layer is rounded for the inputs that the layers before it, quantized already, give on ``batches``
     (``model(**batch)``), and aimed at what the float model computes there (``retarget``). Layers that get the same
     tensor share a Hessian. The weights become what their codes stand for. A layer that never runs and a weight shared
-    with an embedding stay. Costs two partial runs of the model for each different input and batch. Where ``logits``
-    takes a model's predictions from what it returns, layers are rounded by ``gptq_both`` with the ``output_hessians``
-    of the float model, whatever ``act_order`` says. Raises ValueError for no batches and for a model without linear
+    with an embedding stay. Costs two partial runs of the model for each different input and batch. Layers are rounded
+    by ``rounding``; where ``logits`` takes a model's predictions from what it returns, by ``gptq_both`` instead, with
+    the ``output_hessians`` of the float model. Raises ValueError for no batches and for a model without linear
     layers.
     """
     given = list(batches)
@@ -223,7 +295,7 @@ def gptq_model(
     model.eval()
     try:
         outputs = {} if logits is None else output_hessians(model, given, logits)
-        return _layer_by_layer(model, given, bits, group, outputs, act_order=act_order)
+        return _layer_by_layer(model, given, bits, group, outputs, rounding)
     finally:
         for module in training:
             module.training = True
@@ -235,8 +307,7 @@ def _layer_by_layer(
     bits: int,
     group: int,
     outputs: Mapping[str, Hessian],
-    *,
-    act_order: bool,
+    rounding: Rounding,
 ) -> dict[str, tuple[Tensor, QParams]]:
     original = copy.deepcopy(model)
     done: dict[str, tuple[Tensor, QParams]] = {}
@@ -256,7 +327,7 @@ def _layer_by_layer(
             if name in outputs:
                 codes, qparams = gptq_both(aim, hessian, outputs[name], bits, group)
             else:
-                codes, qparams = (gptq_act_order if act_order else gptq)(aim, hessian, bits, group)
+                codes, qparams = rounding(aim, hessian, bits, group)
             linear.weight.data = dequantize(codes, qparams).to(linear.weight.dtype)
             done[name] = codes, qparams
     return done
@@ -327,6 +398,21 @@ def _damped(weight: Tensor, hessian: Hessian, damping: float) -> Tensor:
     diagonal += damping * mean
     diagonal[dead] = 1.0
     return h
+
+
+def _grouped(x: Tensor, group: int) -> Tensor:
+    """Sum the columns of each group: (rows, cols) to (rows, groups)."""
+    parts: Tensor = F.pad(x, (0, -x.shape[1] % group)).unflatten(1, (-1, group))
+    return parts.sum(2)
+
+
+def _fitting(weight: Tensor, hessian: Hessian, codes: Tensor, qparams: QParams, damping: float) -> Tensor:
+    """Check that codes, weight and maps belong together, and return the damped Hessian."""
+    if codes.shape != weight.shape or len(codes) != len(qparams.scale):
+        given = tuple(codes.shape), tuple(weight.shape), tuple(qparams.scale.shape)
+        msg = f"codes, weight and scales have shapes {given[0]}, {given[1]}, {given[2]}: they do not belong together"
+        raise ValueError(msg)
+    return _damped(weight, hessian, damping)
 
 
 def _refuse_misfit(weight: Tensor, hessian: Hessian) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from quant.affine import QParams
-from quant.hessian import Hessian
+from quant.hessian import Hessian, Rounding
 
 
 def accumulate(hessian: Hessian | None, x: Tensor) -> Hessian:
@@ -63,7 +63,7 @@ def gptq_model(
     batches: Iterable[Mapping[str, Tensor]],
     bits: int = 4,
     group: int = 32,
-    act_order: bool = False,  # noqa: FBT001, FBT002
+    rounding: Rounding = gptq,
     logits: Callable[[Any], Tensor] | None = None,
 ) -> dict[str, tuple[Tensor, QParams]]:
     """Quantize the linear layers of a model, in place, in the order in which they run; return codes and maps by name.
@@ -71,9 +71,9 @@ def gptq_model(
     Each layer is rounded for the inputs that the layers before it, quantized already, give on ``batches``
     (``model(**batch)``), and aimed at what the float model computes there (``retarget``). Layers that get the same
     tensor share a Hessian. The weights become what their codes stand for. A layer that never runs and a weight shared
-    with an embedding stay. Costs two partial runs of the model for each different input and batch. Where ``logits``
-    takes a model's predictions from what it returns, layers are rounded by ``gptq_both`` with the ``output_hessians``
-    of the float model, whatever ``act_order`` says. Raises ValueError for no batches and for a model without linear
+    with an embedding stay. Costs two partial runs of the model for each different input and batch. Layers are rounded
+    by ``rounding``; where ``logits`` takes a model's predictions from what it returns, by ``gptq_both`` instead, with
+    the ``output_hessians`` of the float model. Raises ValueError for no batches and for a model without linear
     layers.
     """
     raise NotImplementedError("TODO 5 (stretch, about 40 lines): layer after layer, on what quantized layers give")
@@ -126,3 +126,36 @@ def output_hessians(
     ValueError for no batches. Source: Martens 2020, arXiv:1412.1193, section 5.
     """
     raise NotImplementedError("TODO 8 (stretch, about 20 lines): gradients of an answer drawn by the model")
+
+
+def refit_scales(weight: Tensor, hessian: Hessian, codes: Tensor, qparams: QParams, damping: float = 0.01) -> QParams:
+    """Return the maps with the scales that change the output least, given codes and zero points.
+
+    ``codes`` (rows, cols) and ``qparams`` are those of ``gptq``. The scales of a row, one for each group, solve least
+    squares under the Hessian, damped as in ``gptq`` but for columns without input, which have no say; they are rounded
+    to bfloat16. A row where they would not all be positive, or would change its output more than those it has, keeps
+    these. Raises ValueError for codes of another shape than the weight or other rows than their maps, and as
+    ``gptq`` does for damping and the Hessian's shape. Source: the normal equations.
+    """
+    raise NotImplementedError("TODO 9 (stretch, about 14 lines): the weight is linear in its scales")
+
+
+def refit_codes(weight: Tensor, hessian: Hessian, codes: Tensor, qparams: QParams, damping: float = 0.01) -> Tensor:
+    """Return codes, (rows, cols) int8, each column chosen once more, from left to right, given all others and the maps.
+
+    A weight takes the code nearest to where the output changes least while the other columns stay as they are by then:
+    coordinate descent, no choice makes the (damped) loss greater. Arguments and errors are those of ``refit_scales``.
+    Source: Behdin et al. 2023, QuantEase, arXiv:2309.01885.
+    """
+    raise NotImplementedError("TODO 10 (stretch, about 14 lines): each column once more, given all others")
+
+
+def gptq_refit(
+    weight: Tensor, hessian: Hessian, bits: int = 4, group: int = 32, damping: float = 0.01, rounds: int = 3
+) -> tuple[Tensor, QParams]:
+    """Round as ``gptq_act_order`` does, but with maps of ``search_qparams``; then refit scales and codes, in turn.
+
+    That is ``rounds`` times ``refit_scales`` and then ``refit_codes``. Arguments, results and errors are otherwise
+    those of ``gptq``. Raises ValueError for negative ``rounds``.
+    """
+    raise NotImplementedError("TODO 11 (stretch, about 5 lines): round, then scales and codes in turn")
