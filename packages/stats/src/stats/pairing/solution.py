@@ -1,6 +1,5 @@
 """The production answer: exact tails in logarithms, exact laws for scores on a grid, sums looked up byte by byte."""
 
-import bisect
 import itertools
 import math
 import warnings
@@ -459,7 +458,7 @@ def _grid_ends(least: float, counts: list[int], cuts: list[float], *, bca: bool)
     variance = max(0.0, sum(step * step * count for step, count in enumerate(counts)) / n - mean * mean)
     spread = 14 * math.sqrt(n * variance)
     if len(counts) == 3 and spread + 25 < WINDOWS[-1]:  # noqa: PLR2004 - right and wrong
-        width = WINDOWS[bisect.bisect(WINDOWS, spread + 25)]
+        width = next(width for width in WINDOWS if width > spread + 25)
         start = max(0, total - width // 2)
         below = _right_and_wrong(counts, n, start, width)
     else:
@@ -477,7 +476,7 @@ def _grid_ends(least: float, counts: list[int], cuts: list[float], *, bca: bool)
         third = sum((step - mean) ** 3 * count for step, count in enumerate(counts))
         cuts = _moved_cuts(cuts, share, third, n * variance)
     # A cut that falls on a step belongs to it, whatever rounding says; what is below 1e-13 is rounding itself.
-    low, high = (min(bisect.bisect_left(below, max(cut - 1e-12, 1e-13)), width - 1) for cut in cuts)
+    low, high = (min(int(below.searchsorted(max(cut - 1e-12, 1e-13))), width - 1) for cut in cuts)
     return (start + low + n * least) / n, (start + high + n * least) / n
 
 
