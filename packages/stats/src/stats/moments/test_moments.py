@@ -2,6 +2,7 @@
 
 import copy
 import math
+import tracemalloc
 from fractions import Fraction
 from types import ModuleType
 from typing import Any
@@ -26,18 +27,20 @@ NUMACC = {
 
 def exact(values: Any) -> dict[str, float]:
     """Return the moments of float64 data in rational arithmetic, rounded once at the end."""
-    data = [Fraction(float(v)) for v in values]
-    n = len(data)
-    mean = sum(data) / n
-    m2, m3, m4 = (sum((v - mean) ** p for v in data) for p in (2, 3, 4))
+    ratios = [float(v).as_integer_ratio() for v in values]
+    n, scale = len(ratios), max(bottom for _, bottom in ratios)  # a power of two, so whole numbers do for the sums
+    whole = [top * (scale // bottom) for top, bottom in ratios]
+    total = sum(whole)
+    mean = Fraction(total, n * scale)
+    m2, m3, m4 = (Fraction(sum((n * v - total) ** p for v in whole), (n * scale) ** p) for p in (2, 3, 4))
     found = {"mean": float(mean), "variance": float(m2 / (n - 1)) if n > 1 else math.nan}
     found["skewness"] = math.sqrt(n) * float(m3) / float(m2) ** 1.5 if m2 else math.nan
     found["kurtosis"] = float(n * m4 / m2**2 - 3) if m2 else math.nan
     return found
 
 
-def seen(impl: ModuleType, *chunks: Any) -> Any:
-    moments = impl.Moments()
+def seen(impl: ModuleType, *chunks: Any, **options: int) -> Any:
+    moments = impl.Moments(**options)
     for chunk in chunks:
         moments.update(chunk)
     return moments
@@ -208,3 +211,56 @@ def test_bad_values_change_nothing(impl: ModuleType) -> None:
 def test_memory_does_not_grow_with_the_stream(impl: ModuleType) -> None:
     moments = seen(impl, *(sample(1000, seed=seed) for seed in range(30)))
     assert not any(isinstance(getattr(moments, name), np.ndarray) for name in moments.__slots__)
+
+
+@pytest.mark.stretch
+@pytest.mark.only("starter", "solution")
+@pytest.mark.parametrize(
+    "values", [*map(np.array, NUMACC.values()), sample(20_000), 1.5 + sample(9), UNLIKE, UNLIKE - 4.3]
+)
+def test_mean_and_variance_alone_keep_their_digits(impl: ModuleType, values: np.ndarray) -> None:
+    assert_close(seen(impl, values, order=2), values, PAIRWISE, names=("mean", "variance"))
+    assert_close(seen(impl, *np.array_split(values, 3), order=2), values, 1e-7, names=("mean", "variance"))
+
+
+@pytest.mark.stretch
+@pytest.mark.only("starter", "solution")
+@pytest.mark.parametrize("distance", [0.0, 1.0, 1.9, 2.0, 2.1, 3.0, 100.0, 1e8])
+def test_a_mean_at_any_distance_costs_a_digit_at_most(impl: ModuleType, distance: float) -> None:
+    values = distance + np.random.default_rng(6).normal(size=9_000)
+    assert_close(seen(impl, values, order=2), values, 64 * EPS, names=("mean", "variance"))
+
+
+@pytest.mark.stretch
+@pytest.mark.only("starter", "solution")
+def test_a_stream_of_two_moments_refuses_the_others(impl: ModuleType) -> None:
+    two, four = seen(impl, [1.0, 2.0, 4.0], order=2), seen(impl, [8.0])
+    for moments in (two, two.merge(four), four.merge(two), impl.Moments(order=2).merge(four)):
+        for name in NAMES[2:]:
+            with pytest.raises(ValueError, match="order"):
+                getattr(moments, name)
+    assert_close(four.merge(two), [8.0, 1.0, 2.0, 4.0], PAIRWISE, names=("mean", "variance"))
+    for order in (0, 1, 3, 5):
+        with pytest.raises(ValueError, match=f"order is {order}"):
+            impl.Moments(order=order)
+
+
+@pytest.mark.stretch
+@pytest.mark.only("starter", "solution")
+def test_bad_values_change_nothing_in_two_moments_either(impl: ModuleType) -> None:
+    moments = seen(impl, [1.0, 2.0], order=2)
+    for bad in ([1.0, math.nan], [math.inf], [-math.inf, math.inf, 3.0]):
+        with pytest.raises(ValueError, match="NaN or inf"):
+            moments.update(bad)
+    assert (moments.n, moments.mean, moments.variance) == (2, 1.5, 0.5)
+
+
+@pytest.mark.stretch
+@pytest.mark.only("solution")
+def test_two_moments_near_zero_write_no_array(impl: ModuleType) -> None:
+    values = sample(1 << 20)
+    tracemalloc.start()
+    seen(impl, values, order=2)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1 << 17, f"{peak} bytes were asked for beside {values.nbytes} of values"
