@@ -3,12 +3,15 @@
 import numpy as np
 from numpy.typing import ArrayLike
 
+FULL = 4
+
 
 class Moments:
     """The first four moments of a stream of numbers."""
 
-    def __init__(self) -> None:
-        """Start with nothing seen."""
+    def __init__(self, order: int = FULL) -> None:
+        """Start with nothing seen; all four are kept whatever ``order`` says."""
+        self.order = order
         self.n = 0
         self.centre = self.m2 = self.m3 = self.m4 = 0.0
 

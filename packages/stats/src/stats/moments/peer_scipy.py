@@ -4,6 +4,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
+FULL = 4
+
 
 def t_statistic(values: ArrayLike) -> float:
     """Return Student's t of the mean of all values, in memory at once."""
@@ -13,8 +15,9 @@ def t_statistic(values: ArrayLike) -> float:
 class Moments:
     """All the values, and scipy's functions of them."""
 
-    def __init__(self) -> None:
-        """Keep chunks."""
+    def __init__(self, order: int = FULL) -> None:
+        """Keep chunks; all four can be had whatever ``order`` says."""
+        self.order = order
         self.chunks: list[np.ndarray] = []
 
     @property

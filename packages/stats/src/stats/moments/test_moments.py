@@ -3,6 +3,7 @@
 import copy
 import math
 import tracemalloc
+from collections import Counter
 from fractions import Fraction
 from types import ModuleType
 from typing import Any
@@ -27,12 +28,16 @@ NUMACC = {
 
 def exact(values: Any) -> dict[str, float]:
     """Return the moments of float64 data in rational arithmetic, rounded once at the end."""
-    ratios = [float(v).as_integer_ratio() for v in values]
-    n, scale = len(ratios), max(bottom for _, bottom in ratios)  # a power of two, so whole numbers do for the sums
-    whole = [top * (scale // bottom) for top, bottom in ratios]
-    total = sum(whole)
+    counts = Counter(np.asarray(values, float).tolist())
+    ratios = [(*value.as_integer_ratio(), count) for value, count in counts.items()]
+    n, scale = (
+        counts.total(),
+        max(bottom for _, bottom, _ in ratios),
+    )  # a power of two, so whole numbers do for the sums
+    whole = [(top * (scale // bottom), count) for top, bottom, count in ratios]
+    total = sum(count * v for v, count in whole)
     mean = Fraction(total, n * scale)
-    m2, m3, m4 = (Fraction(sum((n * v - total) ** p for v in whole), (n * scale) ** p) for p in (2, 3, 4))
+    m2, m3, m4 = (Fraction(sum(c * (n * v - total) ** p for v, c in whole), (n * scale) ** p) for p in (2, 3, 4))
     found = {"mean": float(mean), "variance": float(m2 / (n - 1)) if n > 1 else math.nan}
     found["skewness"] = math.sqrt(n) * float(m3) / float(m2) ** 1.5 if m2 else math.nan
     found["kurtosis"] = float(n * m4 / m2**2 - 3) if m2 else math.nan
@@ -166,6 +171,12 @@ def test_a_long_chunk_far_from_zero(impl: ModuleType) -> None:
     assert_close(seen(impl, 1e6 + UNLIKE), 1e6 + UNLIKE, PAIRWISE)
 
 
+@pytest.mark.only("starter", "solution")
+def test_a_very_long_chunk_that_begins_elsewhere(impl: ModuleType) -> None:
+    values = np.concatenate([np.resize([-0.1, 0.1], 10_000), np.resize([30.1, 30.3], 2_000_000)])
+    assert_close(seen(impl, values), values, 64 * EPS)
+
+
 @settings(max_examples=40)
 @given(
     st.lists(st.floats(-1e6, 1e6, allow_subnormal=False), min_size=2, max_size=40),
@@ -228,6 +239,13 @@ def test_mean_and_variance_alone_keep_their_digits(impl: ModuleType, values: np.
 @pytest.mark.parametrize("distance", [0.0, 1.0, 1.9, 2.0, 2.1, 3.0, 100.0, 1e8])
 def test_a_mean_at_any_distance_costs_a_digit_at_most(impl: ModuleType, distance: float) -> None:
     values = distance + np.random.default_rng(6).normal(size=9_000)
+    assert_close(seen(impl, values, order=2), values, 64 * EPS, names=("mean", "variance"))
+
+
+@pytest.mark.stretch
+@pytest.mark.only("starter", "solution")
+def test_two_moments_of_a_very_long_chunk_that_begins_elsewhere(impl: ModuleType) -> None:
+    values = np.concatenate([np.resize([-0.1, 0.1], 10_000), np.resize([30.1, 30.3], 2_000_000)])
     assert_close(seen(impl, values, order=2), values, 64 * EPS, names=("mean", "variance"))
 
 
