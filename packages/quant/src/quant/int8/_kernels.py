@@ -197,16 +197,13 @@ def product(codes: Tensor, weight: Weight, zero_point: int = 0) -> Tensor:
     kind = codes.device.type
     if kind == "cpu" and has_onednn():
         packed, zeros = weight.onednn()
-        output: tuple[Any, ...] = (
-            None,
-            1.0,
-            0,
-            torch.float32,
-            "none",
-            [],
-            "",
-        )  # no bias, no output scale, nothing fused behind
-        done: Tensor = torch.ops.onednn.qlinear_pointwise(codes, 1.0, zero_point, packed, weight.scale, zeros, *output)
+        # Nothing is fused behind: no bias, no output scale.
+        output: tuple[Any, ...] = (None, 1.0, 0, torch.float32, "none", [], "")
+        # From 0 to 255, as dot products of bytes take one side: for signed codes oneDNN has nothing but a reference
+        # implementation on a processor with AVX-512 VNNI and no AMX, some thousand times slower.
+        unsigned, zero_point = codes.view(torch.uint8) ^ 128, zero_point + 128
+        kernel = torch.ops.onednn.qlinear_pointwise
+        done: Tensor = kernel(unsigned, 1.0, zero_point, packed, weight.scale, zeros, *output)
         return done
     if kind == "cuda" and all(size % 8 == 0 for size in weight.codes.shape):
         found = int_mm(codes, weight.codes).float()

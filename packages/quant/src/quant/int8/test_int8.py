@@ -412,6 +412,21 @@ def test_every_kernel_gives_the_integer_sum(impl: ModuleType, device: str) -> No
         assert torch.allclose(y.double().cpu(), wanted, rtol=1e-5), f"{name} is not the sum of the codes' products"
 
 
+@pytest.mark.stretch
+@pytest.mark.only("solution")
+@pytest.mark.skipif(not _kernels.has_onednn(), reason="oneDNN multiplies no codes here")
+def test_onednn_has_a_kernel_for_the_codes(impl: ModuleType, capfd: pytest.CaptureFixture[str]) -> None:
+    codes = torch.randint(-128, 128, (19, 64), dtype=torch.int8)
+    weight = _kernels.Weight(codes[:16].contiguous(), torch.ones(16))
+    for zero_point in (0, 3):
+        with torch.backends.mkldnn.verbose(torch.backends.mkldnn.VERBOSE_ON):
+            _kernels.product(codes, weight, zero_point)
+        said = [line.split(",") for line in capfd.readouterr().out.splitlines() if "exec,cpu,matmul" in line]
+        used = [line[line.index("matmul") + 1] for line in said]
+        assert used, "oneDNN's log names no product"
+        assert not any(name.startswith("ref") for name in used), f"oneDNN took {used}: the slow way to be sure"
+
+
 @pytest.fixture(params=["-march=native", "-march=native -mno-amx-tile -mno-amx-int8", "-march=haswell"])
 def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> ctypes.CDLL:
     """Return the native kernels, compiled for this processor and for others that it can stand for."""
