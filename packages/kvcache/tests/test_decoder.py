@@ -1,9 +1,12 @@
 """The decoder over every cache: the numbers of transformers, and the same bits in any company."""
 
+import json
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM, MistralConfig
 
@@ -12,7 +15,7 @@ from kvcache.adapter import TransformersCache
 from kvcache.attention.solution import attend_grouped
 from kvcache.caches import KVCache
 from kvcache.caches.solution import ContiguousCache, SlidingCache
-from kvcache.decoder import Config, Decoder
+from kvcache.decoder import Config, Decoder, Int8Linear
 from kvcache.kivi.solution import QuantizedCache
 from kvcache.paging.solution import PagedCache
 
@@ -31,6 +34,14 @@ ROPES: dict[str, dict[str, Any]] = {
     "plain": {"rope_type": "default", "rope_theta": 500.0},
     "linear": {"rope_type": "linear", "rope_theta": 500.0, "factor": 4.0},
     "yarn": {"rope_type": "yarn", "rope_theta": 500.0, "factor": 4.0, "original_max_position_embeddings": 160},
+    "yarn with a factor of its own": {
+        "rope_type": "yarn",
+        "rope_theta": 500.0,
+        "factor": 4.0,
+        "original_max_position_embeddings": 160,
+        "attention_factor": 0.7,
+    },
+    "dynamic": {"rope_type": "dynamic", "rope_theta": 500.0, "factor": 4.0},
     "llama3": {
         "rope_type": "llama3",
         "rope_theta": 500.0,
@@ -40,12 +51,43 @@ ROPES: dict[str, dict[str, Any]] = {
         "original_max_position_embeddings": 80,
     },
 }
+BIASES: dict[str, Any] = {"attention_bias": True, "mlp_bias": True}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "biases around attention": {"attention_bias": True},
+    "biases between": {"mlp_bias": True},
+    "biases, tied": BIASES | {"tie_word_embeddings": True},
+    "biases, wide heads": BIASES | {"head_dim": 16},  # which the native step takes
+    "wide heads": {"head_dim": 12},
+    "no groups": {"num_key_value_heads": None},
+    "trained in slices": {"pretraining_tp": 2},  # the same map, told in another order
+}
 
 
 def model_of(rope: str = "plain", **more: Any) -> Any:
     torch.manual_seed(0)
     config = LlamaConfig(**(SIZES | {"rope_parameters": ROPES[rope], "tie_word_embeddings": False} | more))
-    return LlamaForCausalLM(config).eval().requires_grad_(requires_grad=False)
+    model = LlamaForCausalLM(config).eval().requires_grad_(requires_grad=False)
+    for name, weight in model.named_parameters():
+        if name.endswith("bias"):  # born as zeros
+            weight.normal_()
+    return model
+
+
+def exact(model: Any) -> Any:
+    """Make a model float64 throughout; transformers' norms and angles are float32 in any model."""
+    rotary = model.double().model.rotary_emb
+
+    def angles(_: Tensor, position_ids: Tensor) -> tuple[Tensor, Tensor]:
+        half = position_ids[..., None] * rotary.inv_freq
+        both = torch.cat([half, half], -1)
+        return both.cos() * rotary.attention_scaling, both.sin() * rotary.attention_scaling
+
+    rotary.forward = angles
+    for module in model.modules():
+        if hasattr(module, "variance_epsilon"):
+            sizes = module.weight.shape, module.weight, module.variance_epsilon
+            module.forward = partial(lambda shape, weight, eps, x: F.rms_norm(x, shape, weight, eps), *sizes)
+    return model
 
 
 def text(length: int, batch: int = 1, seed: int = 1) -> Tensor:
@@ -75,11 +117,26 @@ def test_logits_are_those_of_transformers(rope: str) -> None:
     assert off <= 1e-4 * wanted.abs().max(), f"{rope}: off by {off:.2g} of {wanted.abs().max():.3g}"
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_any_llama_s_logits_are_those_of_transformers(variant: str) -> None:
+    model = model_of(**VARIANTS[variant])
+    single, tokens = Decoder.from_model(model), text(40, 2)
+    assert single.config.parameters == sum(p.numel() for p in model.parameters())
+    wanted = exact(model)(tokens).logits
+    double, rotary = Decoder.from_model(model), model.model.rotary_emb
+    assert (double._frequencies / rotary.inv_freq - 1).abs().max() <= 1e-6  # noqa: SLF001 - float32 in both
+    double._frequencies = single._frequencies = rotary.inv_freq  # noqa: SLF001
+    for decoder, limit in ((double, 1e-12), (single, 1e-5)):
+        found = decoder.forward(tokens, decoder.contiguous(64, 2), every=True)
+        off = ((found - wanted).abs().max() / wanted.abs().max()).item()
+        assert off <= limit, f"{variant}, {found.dtype}: off by {off:.2g} of the largest logit"
+
+
 @pytest.mark.parametrize("kind", ["contiguous", "paged", "sliding", "sinks"])
 @pytest.mark.parametrize(("dtype", "limit"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
 @pytest.mark.parametrize("chunks", [[1] * 12, [5, 7], [9, 1, 1, 1]])
 def test_a_step_with_a_cache_is_the_full_pass(kind: str, dtype: torch.dtype, limit: float, chunks: list[int]) -> None:
-    decoder = Decoder.from_model(model_of().to(dtype))
+    decoder = Decoder.from_model(model_of(**BIASES).to(dtype))
     tokens = text(12, 2)
     full = decoder.forward(tokens, decoder.contiguous(12, 2), every=True)
     cache, at = caches(decoder, 2)[kind], 0
@@ -158,9 +215,10 @@ def test_requests_of_any_length_share_a_step() -> None:
         assert (found[i] - alone[0]).abs().max() <= 1e-11, f"request {i} of {len(prompt)} tokens"
 
 
+@pytest.mark.parametrize("biases", [{}, BIASES], ids=["plain", "biased"])
 @pytest.mark.parametrize("head_dim", [8, 16])  # torch's linear maps at a fixed shape, and the native step
-def test_deterministic_logits_do_not_depend_on_company(head_dim: int) -> None:
-    decoder = Decoder.from_model(model_of(head_dim=head_dim), deterministic=True)
+def test_deterministic_logits_do_not_depend_on_company(head_dim: int, biases: dict[str, Any]) -> None:
+    decoder = Decoder.from_model(model_of(head_dim=head_dim, **biases), deterministic=True)
     tokens = text(600)
     alone = decoder.forward(tokens, decoder.contiguous(600), every=True)[0]
     cache = decoder.contiguous(600)
@@ -176,9 +234,12 @@ def test_deterministic_logits_do_not_depend_on_company(head_dim: int) -> None:
     assert torch.equal(decoder.forward(tokens[:, :90], paged, every=True)[0], alone[:90]), "over pages"
 
 
-def test_int8_weights_are_close_and_small() -> None:
-    model = model_of(initializer_range=0.1)
+@pytest.mark.parametrize("biases", [{}, BIASES], ids=["plain", "biased"])
+@pytest.mark.parametrize("head_dim", [8, 16])  # fbgemm, and the native step
+def test_int8_weights_are_close_and_small(head_dim: int, biases: dict[str, Any]) -> None:
+    model = model_of(initializer_range=0.1, head_dim=head_dim, **biases)
     plain, small = Decoder.from_model(model), Decoder.from_model(model, int8=True)
+    assert isinstance(small.head, Int8Linear) == (head_dim == 8)
     tokens = text(30)
     wanted = plain.forward(tokens, plain.contiguous(30), every=True)
     found = small.forward(tokens, small.contiguous(30), every=True)
@@ -217,6 +278,20 @@ def test_a_checkpoint_on_disk(tmp_path: Any) -> None:
     assert decoder.config.parameters == sum(p.numel() for p in model.parameters())
 
 
+def test_a_checkpoint_as_transformers_4_wrote_it(tmp_path: Any) -> None:
+    """Rotary settings stand at the top and under other names, and what has a default may be missing."""
+    model_of("linear", num_key_value_heads=4).save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text("utf-8"))
+    for name in ("rope_parameters", "num_key_value_heads", "head_dim", "tie_word_embeddings", "attention_bias"):
+        del config[name]
+    old = {"rope_theta": 500.0, "rope_scaling": {"type": "linear", "factor": 4.0}, "pretraining_tp": 1}
+    (tmp_path / "config.json").write_text(json.dumps(config | old), "utf-8")
+    wanted = LlamaForCausalLM.from_pretrained(tmp_path)(text(30)).logits
+    decoder = Decoder.load(tmp_path)
+    off = (decoder.forward(text(30), decoder.contiguous(30), every=True) - wanted).abs().max()
+    assert off <= 1e-5 * wanted.abs().max(), f"off by {off:.2g} of {wanted.abs().max():.3g}"
+
+
 def test_bad_input_is_refused(tmp_path: Any) -> None:
     decoder = Decoder.from_model(model_of())
     with pytest.raises(ValueError, match="no Llama checkpoint"):
@@ -251,8 +326,10 @@ CONFIGS: dict[str, tuple[dict[str, Any], str]] = {
     "heads that do not divide": ({"hidden_size": 30}, "heads of 7.5"),
     "an odd head": ({"head_dim": 7}, "head_dim is 7"),
     "another activation": ({"hidden_act": "gelu"}, "with gelu"),
-    "biases": ({"attention_bias": True}, "biases"),
-    "scaling unknown": ({"rope_parameters": {"rope_type": "dynamic"}}, "'dynamic' is not one of"),
+    "weights in codes": ({"quantization_config": {"quant_method": "fp8"}}, "weights are quantized"),
+    "scaling unknown": ({"rope_parameters": {"rope_type": "longrope"}}, "'longrope' is not one of"),
+    "half a rotation": ({"partial_rotary_factor": 0.5}, "partial_rotary_factor 0.5 is not built"),
+    "scaling of scores": ({"rope_scaling": {"type": "yarn", "factor": 2.0, "mscale": 0.7}}, "mscale 0.7 is not built"),
     "scaling by nothing": ({"rope_parameters": {"rope_type": "linear"}}, "the factor None"),
 }
 
@@ -266,6 +343,14 @@ def test_bad_configs_are_refused(case: str) -> None:
         Config.read(good | more)
     with pytest.raises(ValueError, match="a config is an object, not list"):
         Config.read([])  # type: ignore[arg-type]
+
+
+def test_biases_are_those_of_the_config() -> None:
+    plain, biased = model_of(), model_of(mlp_bias=True)
+    with pytest.raises(ValueError, match=r"no model\.layers\.0\.mlp\.gate_proj\.bias"):
+        Decoder(Config.read(biased.config.to_dict()), plain.state_dict())
+    with pytest.raises(ValueError, match=r"has model\.layers\.0\.mlp\.gate_proj\.bias, by the config there is none"):
+        Decoder(Config.read(plain.config.to_dict()), biased.state_dict())
 
 
 @pytest.mark.parametrize("name", ["model.embed_tokens", "model.norm", "lm_head", "model.layers.1.self_attn.k_proj"])

@@ -32,7 +32,11 @@ def model_of(layers: int = 2, heads: int = 4, kv_heads: int = 2, head_dim: int =
         initializer_range=0.3,
         **more,
     )
-    return LlamaForCausalLM(config).eval().requires_grad_(requires_grad=False)
+    model = LlamaForCausalLM(config).eval().requires_grad_(requires_grad=False)
+    for name, weight in model.named_parameters():
+        if name.endswith("bias"):  # born as zeros
+            weight.normal_()
+    return model
 
 
 def text(length: int, seed: int = 1, batch: int = 1) -> Tensor:
@@ -93,9 +97,10 @@ def test_the_number_of_operations_does_not_grow_with_the_layers() -> None:
     assert max(counts) <= 40, f"{counts} operations of torch in a step"
 
 
+@pytest.mark.parametrize("biased", [False, True])
 @pytest.mark.parametrize("int8", [False, True])
-def test_a_request_is_the_same_bits_in_any_company(int8: bool) -> None:
-    decoder = Decoder.from_model(model_of(), int8=int8, deterministic=True)
+def test_a_request_is_the_same_bits_in_any_company(int8: bool, biased: bool) -> None:
+    decoder = Decoder.from_model(model_of(attention_bias=biased, mlp_bias=biased), int8=int8, deterministic=True)
     tokens = text(120)
     alone = decoder.forward(tokens, decoder.contiguous(120), every=True)[0]
     for rows in range(1, 18):  # torch's products change their bits between these
@@ -138,13 +143,15 @@ def test_angles_are_computed_once() -> None:
 
 @pytest.mark.parametrize("int8", [False, True])
 @pytest.mark.parametrize("gated", [False, True])
+@pytest.mark.parametrize("biased", [False, True])
 @pytest.mark.parametrize(("inputs", "outputs"), [(1, 1), (7, 33), (64, 64), (40, 200)])
-def test_a_packed_map_is_the_map(int8: bool, gated: bool, inputs: int, outputs: int) -> None:
+def test_a_packed_map_is_the_map(int8: bool, gated: bool, biased: bool, inputs: int, outputs: int) -> None:
     generator = torch.Generator().manual_seed(0)
     weights = [torch.randn(outputs, inputs, generator=generator) for _ in range(2)]
+    biases = [torch.randn(outputs, generator=generator) for _ in range(2)] if biased else []
     packed, plain = (
-        _step.PackedLinear(*weights, int8=int8, gated=gated),
-        Linear(*(w.double() for w in weights), gated=gated),
+        _step.PackedLinear(*weights, biases=biases, int8=int8, gated=gated),
+        Linear(*(w.double() for w in weights), biases=[b.double() for b in biases], gated=gated),
     )
     for rows in (1, 2, 3, 5, 6, 7, 13, 100):
         x = torch.randn(rows, inputs, generator=generator)

@@ -13,6 +13,7 @@ enum { SIDE = 8 / WIDE };  // panels that one row walks through together: each s
 typedef struct {
     const void *weights;
     const float *scales;  // of each output where weights are whole numbers of 8 bits, else null
+    const float *biases;  // of each output; zeros where there are none, for with a branch GCC contracted some sums only
     long inputs, outputs;  // outputs as stored in y: of a gated map, half of its rows
 } Linear;
 
@@ -69,11 +70,11 @@ INLINE void tile(int rows, int side, int kind, const float *x, const Linear *w, 
                 for (int i = 0; i < WIDE; i++) acc[p][m][i] += x[m * w->inputs + k] * wide[i];
         }
     for (int p = 0; p < side; p++, panel++) {
-        if (kind == I8)
-            for (int i = 0; i < WIDE; i++) {
-                vec scale = load(w->scales + panel * PANEL + i * LANES);
-                for (int m = 0; m < rows; m++) acc[p][m][i] *= scale;
-            }
+        for (int i = 0; i < WIDE; i++) {
+            vec bias = load(w->biases + panel * PANEL + i * LANES);
+            vec scale = kind == I8 ? load(w->scales + panel * PANEL + i * LANES) : (vec){0} + 1;
+            for (int m = 0; m < rows; m++) acc[p][m][i] = acc[p][m][i] * scale + bias;
+        }
         long vecs = mode == GATE ? WIDE / 2 : WIDE, at = panel * vecs * LANES;
         for (int m = 0; m < rows; m++)
             for (int i = 0; i < vecs; i++) {

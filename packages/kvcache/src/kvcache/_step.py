@@ -21,6 +21,7 @@ class _Linear(ctypes.Structure):
     _fields_ = (
         ("weights", ctypes.c_void_p),
         ("scales", ctypes.c_void_p),
+        ("biases", ctypes.c_void_p),
         ("inputs", ctypes.c_long),
         ("outputs", ctypes.c_long),
     )
@@ -72,30 +73,41 @@ def available() -> bool:
 
 
 class PackedLinear:
-    """A linear map without bias whose rows' results do not depend on their company; fp32, or int8 with a scale a row.
+    """A linear map whose rows' results do not depend on their company; fp32, or int8 with a scale a row.
 
     The weights are laid in panels of neighbouring outputs, which a product walks through once and in order.
     """
 
-    def __init__(self, *weights: Tensor, int8: bool = False, gated: bool = False) -> None:
-        """Stack ``weights``, each (out, in); with ``gated`` there are two, and the result is silu(first) * second."""
+    def __init__(
+        self, *weights: Tensor, biases: Sequence[Tensor] = (), int8: bool = False, gated: bool = False
+    ) -> None:
+        """Stack ``weights``, each (out, in), with a bias each, (out,), or none.
+
+        With ``gated`` there are two, and the result is silu(first) * second.
+        """
         library = _library()
         panel, lanes = library.panel(), library.lanes()
         self.gated, self.inputs = gated, weights[0].shape[1]
         self.outputs = len(weights[0]) if gated else sum(map(len, weights))
-        if gated:  # vectors of both take turns, so that they meet in registers
-            both = (F.pad(w, (0, 0, 0, -len(w) % lanes)).unflatten(0, (-1, lanes)) for w in weights)
-            weight = torch.stack(list(both), 1).flatten(0, 2)
-        else:
-            weight = torch.cat(weights)
-        weight = F.pad(weight.float(), (0, 0, 0, -len(weight) % panel))
+
+        def panels(parts: Sequence[Tensor]) -> Tensor:
+            if gated:  # vectors of both take turns, so that they meet in registers
+                both = (F.pad(w, (0, 0, 0, -len(w) % lanes)).unflatten(0, (-1, lanes)) for w in parts)
+                rows = torch.stack(list(both), 1).flatten(0, 2)
+            else:
+                rows = torch.cat(list(parts))
+            return F.pad(rows.float(), (0, 0, 0, -len(rows) % panel))
+
+        weight = panels(weights)
+        self.biases = panels([b[:, None] for b in biases or [w.new_zeros(len(w)) for w in weights]])
         self.scales: Tensor | None = None
         if int8:
             self.scales = (weight.abs().amax(1) / 127).clamp(min=torch.finfo(torch.float32).tiny)
             weight = (weight / self.scales[:, None]).round().to(torch.int8)
         self.weight = weight.unflatten(0, (-1, panel)).transpose(1, 2).contiguous()  # (panels, in, panel)
         scales = None if self.scales is None else self.scales.data_ptr()
-        self.struct = _Linear(self.weight.data_ptr(), scales, self.inputs, self.outputs)
+        pointers = self.weight.data_ptr(), scales, self.biases.data_ptr()
+        self.struct = _Linear(*pointers, self.inputs, self.outputs)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Map (rows, in) to (rows, out)."""
@@ -108,7 +120,7 @@ class PackedLinear:
     @property
     def nbytes(self) -> int:
         """Bytes that a step reads."""
-        return int(self.weight.nbytes) + (0 if self.scales is None else self.scales.nbytes)
+        return sum(t.nbytes for t in (self.weight, self.scales, self.biases) if t is not None)
 
 
 class Step:

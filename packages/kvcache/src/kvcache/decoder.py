@@ -2,7 +2,7 @@
 
 import json
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from kvcache.rotary.solution import frequencies, scaled_frequencies, tables, tur
 from kvcache.sampler import Sampler
 
 TILE = 4  # rows of a linear map and queries of an attention in deterministic mode: every call has the same shape
+PLAIN = ("default", "dynamic")  # rotary scalings that change nothing up to the model's limit
 WIDTH = 512  # keys of an attention in deterministic mode come in multiples of this, the rest masked
 
 
@@ -41,25 +42,34 @@ class Config:
     base: float
     scaling: Scaling | None
     tied: bool
+    attention_bias: bool = False  # of all four maps around attention
+    mlp_bias: bool = False
+    attention_factor: float | None = None  # of rotated vectors; None: what the scaling says
 
     @classmethod
     def read(cls, given: dict[str, Any]) -> "Config":
         """Read a ``config.json``.
 
-        Raises ValueError for another architecture than Llama's, another rotary scaling, and sizes that are missing or
-        do not go together.
+        Raises ValueError for another architecture than Llama's, another rotary scaling, weights that are quantized, and
+        sizes that are missing or do not go together. "dynamic" scaling changes nothing up to the model's limit, and no
+        text is longer here.
         """
         _refuse_config(given)
-        rope = given.get("rope_parameters") or given.get("rope_scaling") or {}
+        rope = given.get("rope_scaling") or given.get("rope_parameters") or {}
         kind = rope.get("rope_type", rope.get("type", "default"))
-        if kind not in ("default", "linear", "yarn", "llama3"):
-            msg = f"rotary scaling {kind!r} is not one of default, linear, yarn, llama3"
+        if kind not in (*PLAIN, "linear", "yarn", "llama3"):
+            msg = f"rotary scaling {kind!r} is not one of {', '.join(PLAIN)}, linear, yarn, llama3"
             raise ValueError(msg)
-        original = rope.get("original_max_position_embeddings", given["max_position_embeddings"])
+        odd = {"mscale": None, "mscale_all_dim": None, "truncate": True, "partial_rotary_factor": 1.0}
+        for name, usual in odd.items():
+            if rope.get(name, given.get(name, usual)) not in (usual, None):
+                msg = f"rotary embedding with {name} {rope.get(name, given.get(name))!r} is not built here"
+                raise ValueError(msg)
+        original = rope.get("original_max_position_embeddings") or given["max_position_embeddings"]
         ends = ("low_freq_factor", "high_freq_factor") if kind == "llama3" else ("beta_slow", "beta_fast")
         ramp = (rope.get(ends[0]) or 1.0, rope.get(ends[1]) or 32.0)
         factor = rope.get("factor") or 0
-        if kind != "default" and not factor >= 1:
+        if kind not in PLAIN and not factor >= 1:
             msg = f"rotary scaling {kind!r} has the factor {rope.get('factor')}, must be at least 1"
             raise ValueError(msg)
         hidden, heads = given["hidden_size"], given["num_attention_heads"]
@@ -81,9 +91,12 @@ class Config:
             vocabulary=given["vocab_size"],
             positions=given["max_position_embeddings"],
             eps=given["rms_norm_eps"],
-            base=rope.get("rope_theta", given.get("rope_theta", 10000.0)),
-            scaling=None if kind == "default" else Scaling(kind, factor, original, *ramp),
+            base=rope.get("rope_theta") or given.get("rope_theta") or 10000.0,
+            scaling=None if kind in PLAIN else Scaling(kind, factor, original, *ramp),
             tied=bool(given.get("tie_word_embeddings")),
+            attention_bias=bool(given.get("attention_bias")),
+            mlp_bias=bool(given.get("mlp_bias")),
+            attention_factor=rope.get("attention_factor") if kind == "yarn" else None,
         )
 
     def bytes_per_token(self, itemsize: int) -> int:
@@ -95,18 +108,23 @@ class Config:
         """How many numbers the weights are."""
         attention = self.hidden * self.head_dim * (2 * self.heads + 2 * self.kv_heads)
         layer = attention + 3 * self.hidden * self.intermediate + 2 * self.hidden
+        if self.attention_bias:
+            layer += self.head_dim * (self.heads + 2 * self.kv_heads) + self.hidden
+        if self.mlp_bias:
+            layer += 2 * self.intermediate + self.hidden
         return self.layers * layer + self.vocabulary * self.hidden * (1 if self.tied else 2) + self.hidden
 
 
 class Linear:
-    """A linear map without bias."""
+    """A linear map."""
 
-    def __init__(self, *weights: Tensor, gated: bool = False) -> None:
-        """Stack ``weights``, each (out, in), so that one product serves them all.
+    def __init__(self, *weights: Tensor, biases: Sequence[Tensor] = (), gated: bool = False) -> None:
+        """Stack ``weights``, each (out, in), so that one product serves them all; each has its bias, (out,), or none.
 
         With ``gated`` there are two, and the result is silu(first) * second.
         """
         self.weight, self.gated = torch.cat(weights) if len(weights) > 1 else weights[0], gated
+        self.bias = torch.cat(list(biases)) if biases else None
 
     def __call__(self, x: Tensor) -> Tensor:
         """Map (rows, in) to (rows, out)."""
@@ -118,12 +136,12 @@ class Linear:
 
     def product(self, x: Tensor) -> Tensor:
         """Map (rows, in) to as many numbers as there are weights' rows."""
-        return F.linear(x, self.weight)
+        return F.linear(x, self.weight, self.bias)
 
     @property
     def nbytes(self) -> int:
         """Bytes that a step reads."""
-        return self.weight.nbytes
+        return self.weight.nbytes + (0 if self.bias is None else self.bias.nbytes)
 
 
 class FixedLinear(Linear):
@@ -133,21 +151,21 @@ class FixedLinear(Linear):
         """Map (rows, in) to as many numbers as there are weights' rows."""
         rows = x.shape[0]
         padded = F.pad(x, (0, 0, 0, -rows % TILE))
-        return torch.cat([F.linear(tile, self.weight) for tile in padded.split(TILE)])[:rows]
+        return torch.cat([F.linear(tile, self.weight, self.bias) for tile in padded.split(TILE)])[:rows]
 
 
 class Int8Linear(Linear):
     """Weights int8 with a scale for each output channel, activations quantized for each call (fbgemm; CPU only)."""
 
-    def __init__(self, *weights: Tensor, gated: bool = False) -> None:
-        """Quantize the stacked ``weights`` symmetrically."""
+    def __init__(self, *weights: Tensor, biases: Sequence[Tensor] = (), gated: bool = False) -> None:
+        """Quantize the stacked ``weights`` symmetrically; ``biases`` stay as they are."""
         self.gated, weight = gated, torch.cat(weights).float()
         scale = (weight.abs().amax(1) / 127).clamp(min=torch.finfo(torch.float32).tiny)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # deprecated as an interface; fbgemm takes its weights in no other form
             codes = torch.quantize_per_channel(weight, scale.double(), torch.zeros_like(scale).long(), 0, torch.qint8)
-        self.packed = torch.ops.quantized.linear_prepack(codes, None)
-        self._nbytes = weight.numel() + 4 * len(scale)
+        self.packed = torch.ops.quantized.linear_prepack(codes, torch.cat(list(biases)) if biases else None)
+        self._nbytes = weight.numel() + 4 * len(scale) + sum(bias.nbytes for bias in biases)
 
     def product(self, x: Tensor) -> Tensor:
         """Map (rows, in) to as many numbers as there are weights' rows."""
@@ -191,7 +209,7 @@ class Decoder:
         the CPU, and for both options without the native kernel.
         """
         c = config
-        embedding = _weight(weights, "model.embed_tokens", c.vocabulary, c.hidden)
+        embedding = _weight(weights, "model.embed_tokens.weight", c.vocabulary, c.hidden)
         plain = (embedding.dtype, embedding.device.type) == (torch.float32, "cpu")
         if int8 and not plain:
             msg = f"int8 weights are made of float32 on the CPU, not of {embedding.dtype} on {embedding.device}"
@@ -208,24 +226,33 @@ class Decoder:
         def get(name: str, *shape: int) -> Tensor:
             return _weight(weights, name, *shape, like=embedding)
 
+        def linear(at: str, inputs: int, outputs: dict[str, int], *, gated: bool = False) -> Any:  # noqa: ANN401
+            wanted = c.attention_bias if at.endswith("self_attn") else c.mlp_bias
+            names = {f"{at}.{name}_proj": size for name, size in outputs.items()}
+            for name in names:
+                if not wanted and f"{name}.bias" in weights:
+                    msg = f"the checkpoint has {name}.bias, by the config there is none"
+                    raise ValueError(msg)
+            biases = [get(f"{name}.bias", size) for name, size in names.items() if wanted]
+            found = [get(f"{name}.weight", size, inputs) for name, size in names.items()]
+            return kind(*found, biases=biases, gated=gated)
+
         queries, keys = c.heads * c.head_dim, c.kv_heads * c.head_dim
         self.blocks = []
         for i in range(c.layers):
             at = f"model.layers.{i}"
-            q, out = get(f"{at}.self_attn.q_proj", queries, c.hidden), get(f"{at}.self_attn.o_proj", c.hidden, queries)
-            k, v = (get(f"{at}.self_attn.{name}_proj", keys, c.hidden) for name in "kv")
-            gate, up = (get(f"{at}.mlp.{name}_proj", c.intermediate, c.hidden) for name in ("gate", "up"))
-            down = get(f"{at}.mlp.down_proj", c.hidden, c.intermediate)
-            norms = [get(f"{at}.{name}_layernorm", c.hidden) for name in ("input", "post_attention")]
-            self.blocks.append(
-                Block(norms[0], kind(q, k, v), kind(out), norms[1], kind(gate, up, gated=True), kind(down))
-            )
-        self.norm = get("model.norm", c.hidden)
-        self.head = kind(embedding if c.tied else get("lm_head", c.vocabulary, c.hidden))
+            qkv = linear(f"{at}.self_attn", c.hidden, {"q": queries, "k": keys, "v": keys})
+            out = linear(f"{at}.self_attn", queries, {"o": c.hidden})
+            gate_up = linear(f"{at}.mlp", c.hidden, {"gate": c.intermediate, "up": c.intermediate}, gated=True)
+            down = linear(f"{at}.mlp", c.intermediate, {"down": c.hidden})
+            norms = [get(f"{at}.{name}_layernorm.weight", c.hidden) for name in ("input", "post_attention")]
+            self.blocks.append(Block(norms[0], qkv, out, norms[1], gate_up, down))
+        self.norm = get("model.norm.weight", c.hidden)
+        self.head = kind(embedding if c.tied else get("lm_head.weight", c.vocabulary, c.hidden))
         self._frequencies, self._attention = frequencies(config.head_dim, config.base), 1.0
         if config.scaling is not None:
             scaled = scaled_frequencies(config.head_dim, config.base, config.scaling)
-            self._frequencies, self._attention = scaled.frequencies, scaled.attention
+            self._frequencies, self._attention = scaled.frequencies, config.attention_factor or scaled.attention
         self._turns = torch.empty(0, config.head_dim)
         self._own_attend: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
         self._own_rotate: Callable[[Tensor, Tensor, Tensor, float], Tensor] | None = None
@@ -529,15 +556,15 @@ class Decoder:
 
 def _weight(weights: dict[str, Tensor], name: str, *shape: int, like: Tensor | None = None) -> Tensor:
     """Return a checkpoint's weight; ValueError where it is missing, of another shape, or not such as ``like``."""
-    found = weights.get(f"{name}.weight")
+    found = weights.get(name)
     if found is None:
-        msg = f"the checkpoint has no {name}.weight"
+        msg = f"the checkpoint has no {name}"
         raise ValueError(msg)
     if tuple(found.shape) != shape:
-        msg = f"{name}.weight has shape {tuple(found.shape)}, by the config it must be {shape}"
+        msg = f"{name} has shape {tuple(found.shape)}, by the config it must be {shape}"
         raise ValueError(msg)
     if like is not None and (found.dtype, found.device) != (like.dtype, like.device):
-        msg = f"{name}.weight is {found.dtype} on {found.device}, the embedding {like.dtype} on {like.device}"
+        msg = f"{name} is {found.dtype} on {found.device}, the embedding {like.dtype} on {like.device}"
         raise ValueError(msg)
     return found.detach()
 
@@ -551,10 +578,10 @@ def _refuse_config(given: Any) -> None:  # noqa: ANN401 - whatever a file of JSO
         found = given.get("architectures") or given.get("model_type")
         msg = f"unknown architecture {found}: only Llama's (LlamaForCausalLM) is built here"
         raise ValueError(msg)
-    if given.get("attention_bias") or given.get("mlp_bias"):
-        msg = "a Llama with biases in its linear maps is not built here"
+    if given.get("quantization_config"):
+        msg = "the checkpoint's weights are quantized: only weights in floating point are read here"
         raise ValueError(msg)
-    if given.get("hidden_act", "silu") != "silu":
+    if given.get("hidden_act", "silu") not in ("silu", "swish"):
         msg = f"a Llama with {given['hidden_act']} in its layers is not built here, only with silu"
         raise ValueError(msg)
     sizes = ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size", "vocab_size")
