@@ -11,13 +11,13 @@ import pytest
 from harness.race import Race
 
 
-def pairs(*shape: int) -> Callable[[], tuple[np.ndarray, np.ndarray]]:
+def pairs(*shape: int, mean: float = 0.0) -> Callable[[], tuple[np.ndarray, np.ndarray]]:
     """Return what draws two fresh samples each time."""
     seeds = itertools.count()
 
     def draw() -> tuple[np.ndarray, np.ndarray]:
         generator = np.random.default_rng(next(seeds))
-        return generator.normal(0.2, 1, shape), generator.normal(0, 1.3, shape)
+        return generator.normal(mean + 0.2, 1, shape), generator.normal(mean, 1.3, shape)
 
     return draw
 
@@ -61,6 +61,17 @@ def bench_many(race: Race, tests: int) -> None:
     race(
         lambda impl, a, b: impl.ttest_ind(a, b, axis=1),
         inputs=pairs(tests, 100),
+        check=sound,
+        clock=time.process_time,
+        unit="tests of 100 against 100 values",
+    )
+
+
+@pytest.mark.parametrize("tests", [1_000, 10_000])
+def bench_many_about_a_hundred(race: Race, tests: int) -> None:
+    race(
+        lambda impl, a, b: impl.ttest_ind(a, b, axis=1),
+        inputs=pairs(tests, 100, mean=100.0),
         check=sound,
         clock=time.process_time,
         unit="tests of 100 against 100 values",

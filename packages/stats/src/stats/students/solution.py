@@ -164,51 +164,78 @@ def _sample(values: ArrayLike, axis: int | None, nan_policy: NanPolicy) -> Sampl
             return Sample(x.size, pivot, total / x.size, squares - total * total / x.size)
         if squares == 0:
             return Sample(x.size, pivot, 0.0, 0.0)
+    x, present = x if axis in (-1, x.ndim - 1) else np.moveaxis(x, axis, -1), None
     if nan_policy != "propagate":
         missing = np.isnan(x)
         if missing.any():
             if nan_policy == "raise":
                 msg = "the input has NaN"
                 raise ValueError(msg)
-            return _moments(np.moveaxis(x, axis, -1), ~np.moveaxis(missing, axis, -1))
-    if x.ndim == 1:
-        return Sample(*(float(each) for each in _moments(x)))
-    moved = np.moveaxis(x, axis, -1)
-    rows = math.prod(moved.shape[:-1])
-    if moved.shape[-1] == 0 or rows * moved.shape[-1] <= BLOCK:
-        return _moments(moved)
-    flat = moved.reshape(rows, -1) if moved.ndim != 2 else moved  # noqa: PLR2004
-    step = max(1, BLOCK // flat.shape[1])
-    parts = [_moments(flat[start : start + step]) for start in range(0, rows, step)]
-    joined = [np.concatenate(column).reshape(moved.shape[:-1]) for column in zip(*parts, strict=True)]
-    return Sample(*joined)
+            present = ~missing
+    found = _moments(x, present)
+    return found if x.ndim > 1 else Sample(*(float(each) for each in found))
 
 
-def _moments(x: Array, present: NDArray[np.bool_] | None = None) -> Sample:
-    """Return the moments along the last axis, of those ``present``."""
-    if x.shape[-1] == 0:
-        nothing = np.full(x.shape[:-1], np.nan)[()]
-        return Sample(np.zeros(x.shape[:-1])[()], nothing, nothing, nothing)
-    if present is None:
-        n, pivot = np.full(x.shape[:-1], float(x.shape[-1])), x[..., 0].copy()
-    else:
-        n = present.sum(-1).astype(float)
-        pivot = np.take_along_axis(x, present.argmax(-1)[..., None], -1)[..., 0]
-    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        total, squares = _sums(x, pivot, present)  # constant values make both exactly 0
-        far = total * total > 0.9 * n * squares  # the pivot is an outlier: once more, about the mean
-        if far.any():
-            pivot[far] += total[far] / n[far]
-            total[far], squares[far] = _sums(x[far], pivot[far], None if present is None else present[far])
-        shift = total / n
-        return Sample(n[()], pivot[()], shift[()], (squares - total * shift)[()])
-
-
-def _sums(x: Array, pivot: Array, present: NDArray[np.bool_] | None) -> tuple[Array, Array]:
-    d = x - np.where(np.isfinite(pivot), pivot, np.nan)[..., None]  # inf makes NaN, quietly
+def _moments(x: Array, present: NDArray[np.bool_] | None) -> Sample:
+    """Return the moments along the last axis, of those ``present``; one number of values where none is missing."""
+    *shape, length = x.shape
+    n: Real = float(length)
+    if length == 0:
+        nothing = np.full(shape, np.nan)
+        return Sample(n, nothing, nothing, nothing)
+    x = x.reshape(-1, length)  # (tests, values)
     if present is not None:
-        d[~present] = 0
-    return np.asarray(d.sum(-1)), np.asarray(np.einsum("...i,...i->...", d, d))
+        present = present.reshape(-1, length)
+        n = present.sum(-1).astype(float)
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        pivot, total, squares = _centred(x, present, n, raw=present is None and _about_zero(x))
+        shift = total / n
+        squares -= total * shift
+    found = (each.reshape(shape) for each in (pivot, shift, squares))
+    return Sample(n if present is None else n.reshape(shape), *found)
+
+
+def _about_zero(x: Array) -> bool:
+    """Guess by the first row whether means are at most a standard deviation: sums of values as they are will do."""
+    return bool(len(x) and x[0].sum() ** 2 <= 0.5 * x.shape[1] * x[0].dot(x[0]))
+
+
+def _centred(x: Array, present: NDArray[np.bool_] | None, n: Real, *, raw: bool) -> tuple[Array, Array, Array]:
+    """Return pivots, sums and sums of squares about them, of which a mean far from the pivot takes no digits along."""
+    if raw:
+        pivot = np.zeros(len(x))
+    elif present is None:
+        pivot = x[:, 0].copy()  # sums of constant values about it are exactly 0
+    else:
+        pivot = np.take_along_axis(x, present.argmax(-1)[:, None], -1)[:, 0]
+    total, squares = _sums(x, None if raw else pivot, present)
+    far = total * total > 0.9 * n * squares
+    if far.any():
+        some = None if present is None else present[far]
+        if raw:
+            pivot[far], total[far], squares[far] = _centred(x[far], some, n, raw=False)
+        else:  # the first value is an outlier: once more, about the mean
+            pivot[far] += (total / n)[far]
+            total[far], squares[far] = _sums(x[far], pivot[far], some)
+    return pivot, total, squares
+
+
+def _sums(x: Array, pivot: Array | None, present: NDArray[np.bool_] | None) -> tuple[Array, Array]:
+    """Return sums and sums of squares of rows about their pivots, some rows at a time: they are read once."""
+    tests, length = x.shape
+    step = max(1, BLOCK // length)
+    total, squares, held, ones = np.empty(tests), np.empty(tests), np.empty((min(step, tests), length)), np.ones(length)
+    for start in range(0, tests, step):
+        part = slice(start, start + step)
+        d = x[part]
+        if pivot is not None:
+            d = np.subtract(d, pivot[part, None], out=held[: len(d)])
+        if present is not None:
+            d[~present[part]] = 0
+        # Short rows: numpy's sum is no more exact up to 128 values, and slower.
+        total[part] = np.vecdot(d, ones) if length <= 128 else d.sum(-1)  # noqa: PLR2004
+        np.vecdot(d, d, out=squares[part])
+    return total, squares
 
 
 # Tests
@@ -249,15 +276,15 @@ def _result(
         statistic = gap / error
         pvalue, log_pvalue = _pvalue(statistic, df, alternative)
         return Result(statistic, pvalue, log_pvalue, df, estimate, error, int(n), alternative, method)
-    ratio, df, estimate, error, n, enough = np.broadcast_arrays(_over(gap, error), df, estimate, error, n, enough)
-    if not enough.all():
+    ratio = np.asarray(_over(gap, error))
+    if not np.asarray(enough).all():
         warnings.warn("too few values: a spread needs two", RuntimeWarning, stacklevel=4)
         ratio, error = np.where(enough, ratio, np.nan), np.where(enough, error, np.nan)
-    if (error == 0).any():
+    if not np.asarray(error).all():
         warnings.warn("all values are the same: there is no spread to compare with", RuntimeWarning, stacklevel=4)
-    pvalues = _pvalues(ratio, np.where(df > 0, df, 1.0), alternative)
-    numbers = (ratio, *pvalues, df, estimate, error, n.astype(int))
-    known: list[Any] = [each if each.ndim else each.item() for each in numbers]
+    numbers = (ratio, *_pvalues(ratio, df, alternative), df, estimate, error, np.asarray(n, int))
+    whole = (each if np.shape(each) == ratio.shape else np.full(ratio.shape, each) for each in numbers)
+    known: list[Any] = [each if ratio.ndim else np.asarray(each).item() for each in whole]
     return Result(*known, alternative, method)  # type: ignore[call-arg]
 
 
@@ -274,17 +301,20 @@ def _pvalue(statistic: float, df: float, alternative: Alternative) -> tuple[floa
     return sides * float(t.sf(size, float(df))), float(t.logsf(size, float(df))) + math.log(sides)
 
 
-def _pvalues(statistic: Array, df: Array, alternative: Alternative) -> tuple[Array, Array]:
+def _pvalues(statistic: Array, df: Real, alternative: Alternative) -> tuple[Array, Array]:
     """Return p-values of many tests and their logarithms."""
-    size = {"two-sided": np.abs(statistic), "greater": statistic, "less": -statistic}[alternative]
+    size = np.abs(statistic) if alternative == "two-sided" else statistic if alternative == "greater" else -statistic
     sides = 2.0 if alternative == "two-sided" else 1.0
-    same = float(df.flat[0]) if df.size and (df == df.flat[0]).all() else df
-    pvalue = np.asarray(t.sf(size, same)) * sides
+    if isinstance(df, np.ndarray) and df.size and (df == df.flat[0]).all():
+        df = df.item(0)  # of one law many tails are cheap
+    # Without degrees of freedom the statistic is NaN.
+    df = np.where(df > 0, df, 1.0) if isinstance(df, np.ndarray) else float(df) if df > 0 else 1.0
+    pvalue = np.asarray(t.sf(size, df)) * sides
     with np.errstate(divide="ignore"):
         log_pvalue = np.log(pvalue)
     small = pvalue < 1e-290  # noqa: PLR2004 - no longer all its digits, or none
     if small.any():
-        log_pvalue = np.where(small, np.asarray(t.logsf(size, same)) + math.log(sides), log_pvalue)
+        log_pvalue = np.where(small, np.asarray(t.logsf(size, df)) + math.log(sides), log_pvalue)
     return pvalue, log_pvalue
 
 

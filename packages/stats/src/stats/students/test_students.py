@@ -162,6 +162,28 @@ def test_an_outlier_in_the_first_place_costs_no_digits(impl: ModuleType) -> None
         assert found == pytest.approx(exact(a, SECOND), rel=1e-13)
 
 
+@OURS
+@pytest.mark.parametrize("repeats", [1, 30])
+def test_each_test_keeps_its_digits_wherever_the_others_lie(impl: ModuleType, repeats: int) -> None:
+    base = [x - 4 for x in FIRST] * repeats
+    rows = [
+        [scale * x + offset for x in base] for scale, offset in ((1, 0), (1, 1e6), (1e-3, 1e9), (1, 1e12), (-2, -7))
+    ]
+    rows += [[1e8, *row[1:]] for row in rows[:2]]
+    wanted = [exact(row, SECOND) for row in rows]
+    for start in range(2):  # the first test lies about 0, or far from it
+        order = [*range(start, len(rows)), *range(start)]
+        values = np.array([rows[k] for k in order])
+        for x, axis in ((values, 1), (values.T, 0), (np.repeat(values, 2, 1)[:, ::2], 1)):
+            found = impl.ttest_ind(x, np.array([SECOND] * len(rows)).swapaxes(1, axis), axis=axis).statistic
+            assert found == pytest.approx([wanted[k] for k in order], rel=1e-13), f"order {order}, axis {axis}"
+    with pytest.warns(RuntimeWarning, match="all values are the same"):
+        found = impl.ttest_1samp([base[:6], [0.1] * 6, [0.7] * 6], 0.1, 1)
+    assert list(found.statistic[1:]) == pytest.approx([math.nan, math.inf], nan_ok=True), (
+        "constant values beside others"
+    )
+
+
 @pytest.mark.known(
     "peer_scipy", "peer_statsmodels", "peer_pingouin", "baseline", reason="the logarithm of 0, taken after the fact"
 )
