@@ -13,16 +13,19 @@ typedef int32_t four __attribute__((vector_size(16)));
 typedef float four_floats __attribute__((vector_size(16)));
 
 // What differs between processors: `vec` holds sums in 32 bits, DOT adds BLOCK products of codes and weights to them,
-// FOLD adds up four such vectors. Codes are kept as `code`, less OFFSET. TALL rows times four outputs are summed in
-// registers, while the weights of AHEAD outputs further on are fetched, where that is not 0.
+// FOLD adds up four such vectors. Codes are kept as `code`, less OFFSET.
 #if defined(__AVX512VNNI__) && defined(__AVX512BW__)
 #include <immintrin.h>
-enum { BLOCK = 64, OFFSET = 0, TALL = 4, AHEAD = 0 };
+enum { BLOCK = 64, OFFSET = 0 };
 typedef uint8_t code;
 typedef __m512i vec;
 INLINE vec codes_at(const code *p) { return _mm512_loadu_si512(p); }
 INLINE vec weights_at(const int8_t *p) { return _mm512_loadu_si512(p); }
-INLINE vec dot(vec sum, vec x, vec w) { return _mm512_dpbusd_epi32(sum, x, w); }
+// Written out, a sum stays in its register: compilers copy it to and fro, and read weights once for each row.
+INLINE vec dot(vec sum, vec x, vec w) {
+    asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(x), "v"(w));
+    return sum;
+}
 INLINE vec pairs(vec a, vec b) { return _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b)); }
 INLINE four fold(vec a, vec b, vec c, vec d) {
     vec ab = pairs(a, b), cd = pairs(c, d);
@@ -33,7 +36,7 @@ INLINE four fold(vec a, vec b, vec c, vec d) {
 #elif defined(__AVX2__)
 #include <immintrin.h>
 #if defined(__AVXVNNI__) || (defined(__AVX512VNNI__) && defined(__AVX512VL__))
-enum { BLOCK = 32, OFFSET = 0, TALL = 4, AHEAD = 0 };
+enum { BLOCK = 32, OFFSET = 0 };
 typedef uint8_t code;
 typedef __m256i vec;
 INLINE vec weights_at(const int8_t *p) { return _mm256_loadu_si256((const vec *)p); }
@@ -46,7 +49,7 @@ INLINE vec dot(vec sum, vec x, vec w) {
 }
 #else  // products of bytes are added in 16 bits, which saturate: widen both first
 #define WIDE
-enum { BLOCK = 16, OFFSET = 0, TALL = 2, AHEAD = 4 };
+enum { BLOCK = 16, OFFSET = 0 };
 typedef int16_t code;
 typedef __m256i vec;
 INLINE vec weights_at(const int8_t *p) { return _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)p)); }
@@ -61,7 +64,7 @@ INLINE four fold(vec a, vec b, vec c, vec d) {
 }
 #elif defined(__ARM_FEATURE_DOTPROD)
 #include <arm_neon.h>
-enum { BLOCK = 16, OFFSET = 128, TALL = 4, AHEAD = 0 };
+enum { BLOCK = 16, OFFSET = 128 };
 typedef int8_t code;
 typedef int32x4_t vec;
 INLINE int8x16_t codes_at(const code *p) { return vld1q_s8(p); }
@@ -98,58 +101,70 @@ INLINE float number(int32_t b) {
     return x;
 }
 
-// Quantize a row by one affine map whose range holds 0: its own, or the one that is given by `step` above 0. A row with
-// NaN gets a step of NaN, and so does one with inf unless its range is given.
-static void quantize(const float *restrict x, long inputs, float step, int32_t zero, code *restrict q, float *its_step,
-                     int32_t *its_zero) {
-    int32_t low = 0, high = 0, nans = 0;
-    if (step <= 0) {
-        for (long i = 0; i < inputs; i++) {  // bits as whole numbers in the order of the floats; NaN lies outside
-            int32_t b = bits(x[i]);
-            b ^= b >> 31 & INT32_MAX;
-            low = b < low ? b : low;
-            high = b > high ? b : high;
-        }
-        const int32_t infinite = 0x7f800000;
-        nans = high >= infinite || ~low >= infinite;
-        float least = number(low ^ (low >> 31 & INT32_MAX)), largest = number(high);
-        step = largest / 255 - least / 255;
-        step = step < 0x1p-126f ? 0x1p-126f : step;
-        zero = nans ? 0 : (int32_t)(0.5f - least / step);
+// One affine map whose range holds 0, a row's own or the one that is given by `step` above 0: its step, NaN for a row
+// that has NaN or inf, and its zero.
+typedef struct {
+    float step;
+    int32_t zero;
+} Map;
+
+INLINE Map map_of(const float *restrict x, long inputs, float step, int32_t zero) {
+    if (step > 0) return (Map){step, zero};
+    int32_t low = 0, high = 0;
+    for (long i = 0; i < inputs; i++) {  // bits as whole numbers in the order of the floats; NaN lies outside
+        int32_t b = bits(x[i]);
+        b ^= b >> 31 & INT32_MAX;
+        low = b < low ? b : low;
+        high = b > high ? b : high;
     }
-    const float inverse = 1 / step, bottom = (float)-zero, top = (float)(255 - zero);
+    const int32_t infinite = 0x7f800000;
+    if (high >= infinite || ~low >= infinite) return (Map){number(0x7fc00000), 0};
+    const float least = number(low ^ (low >> 31 & INT32_MAX)), largest = number(high);
+    step = largest / 255 - least / 255;
+    step = step < 0x1p-126f ? 0x1p-126f : step;
+    return (Map){step, (int32_t)(0.5f - least / step)};
+}
+
+// Quantize some inputs of a row; tell whether NaN is among them, which only a range that is given leaves to be found.
+INLINE int32_t encode(const float *restrict x, long inputs, Map map, code *restrict q) {
+    int32_t nans = 0;
+    const float inverse = 1 / map.step, bottom = (float)-map.zero, top = (float)(255 - map.zero);
     const float whole = 12582912;  // 1.5 * 2^23: what is added to it is rounded to a whole number, halves to even
     for (long i = 0; i < inputs; i++) {
         float v = x[i] * inverse;
         nans |= v != v;
         v = v < bottom ? bottom : v;
         v = v > top ? top : v;
-        q[i] = (code)(bits(v + whole) - bits(whole) + zero - OFFSET);
+        q[i] = (code)(bits(v + whole) - bits(whole) + map.zero - OFFSET);
     }
-    *its_step = nans ? number(0x7fc00000) : step;
-    *its_zero = zero - OFFSET;
+    return nans;
 }
 
-// Multiply `rows` rows by the four outputs from `n` on.
+// Multiply `rows` rows by the four outputs from `n` on, one after the other: the memory is the limit, and it delivers the
+// most to who reads in order. Weights FAR ahead are fetched into the second cache, those that are NEAR past it, for they
+// are read once and would drive the codes out of the nearest.
+enum { TALL = 4, FAR = 8192, NEAR = 1024 };
 INLINE void tile(int rows, const Layer *l, const float *bias, Rows r, long stride, long n, float *y) {
-    const int8_t *w[4];
-    vec sums[4][4];
-    memset(sums, 0, sizeof sums);
-    for (int c = 0; c < 4; c++) w[c] = l->codes + (n + c < l->outputs ? n + c : l->outputs - 1) * l->inputs;
-    long k = 0;
-    for (; k + BLOCK <= l->inputs; k += BLOCK)
-        for (int c = 0; c < 4; c++) {
-            if (AHEAD && k % 64 == 0) __builtin_prefetch(w[c] + AHEAD * l->inputs + k);
-            for (int m = 0; m < rows; m++)
-                sums[m][c] = dot(sums[m][c], codes_at(r.codes + m * stride + k), weights_at(w[c] + k));
+    vec sums[TALL][4];
+    for (int c = 0; c < 4; c++) {
+        const int8_t *w = l->codes + (n + c < l->outputs ? n + c : l->outputs - 1) * l->inputs;
+        vec sum[TALL];
+        memset(sum, 0, sizeof sum);
+        long k = 0;
+        for (; k + BLOCK <= l->inputs; k += BLOCK) {
+            if (k % 64 == 0) {
+                __builtin_prefetch(w + k + FAR, 0, 2);
+                __builtin_prefetch(w + k + NEAR, 0, 0);
+            }
+            for (int m = 0; m < rows; m++) sum[m] = dot(sum[m], codes_at(r.codes + m * stride + k), weights_at(w + k));
         }
-    if (k < l->inputs)
-        for (int c = 0; c < 4; c++) {
+        if (k < l->inputs) {
             int8_t rest[BLOCK] = {0};
-            memcpy(rest, w[c] + k, (size_t)(l->inputs - k));
-            for (int m = 0; m < rows; m++)
-                sums[m][c] = dot(sums[m][c], codes_at(r.codes + m * stride + k), weights_at(rest));
+            memcpy(rest, w + k, (size_t)(l->inputs - k));
+            for (int m = 0; m < rows; m++) sum[m] = dot(sum[m], codes_at(r.codes + m * stride + k), weights_at(rest));
         }
+        for (int m = 0; m < rows; m++) sums[m][c] = sum[m];
+    }
     four weight_sums = {0};
     four_floats scale = {0}, offset = {0};
     size_t there = 4 * (size_t)(l->outputs - n < 4 ? l->outputs - n : 4);
@@ -169,7 +184,9 @@ static void quantize_all(const float *x, long inputs, long rows, float step, int
     for (long m = 0; m < rows; m++) {
         code *q = r.codes + m * stride;
         memset(q + inputs, 0, sizeof(code) * (size_t)(stride - inputs));
-        quantize(x + m * inputs, inputs, step, zero, q, r.step + m, r.zero + m);
+        const Map map = map_of(x + m * inputs, inputs, step, zero);
+        r.step[m] = encode(x + m * inputs, inputs, map, q) ? number(0x7fc00000) : map.step;
+        r.zero[m] = map.zero - OFFSET;
 #ifdef WIDE
         uint32_t own = 0;
         for (long k = 0; k < inputs; k += 4) own += (uint32_t)(q[k] * q[k + 2] + q[k + 1] * q[k + 3]);
@@ -197,36 +214,13 @@ static void few(const Layer *l, const float *x, const float *bias, float *y, lon
     }
 }
 
-// Matrices of bytes: a tile of 16 outputs by 64 inputs, as it lies, times one of 64 inputs by 16 rows.
-#if defined(__AMX_INT8__) && defined(__AVX512F__) && defined(__linux__)
-#include <sys/syscall.h>
-#include <unistd.h>
-enum { SIDE = 16, DEEP = 64 };
+// Many rows, their codes laid out as (blocks of 16 rows, inputs / 4, 16, 4): four inputs of 16 rows fill a vector.
+#if defined(__AVX512VNNI__) && defined(__AVX512BW__)
+enum { SIDE = 16, DEEP = 64, MOST = INT_MAX };
 
-// Ask the kernel for the tiles (XTILEDATA, 18), once for all threads.
-static int has_tiles(void) { return syscall(SYS_arch_prctl, 0x1023, 18) == 0; }
-
-static void configure(void) {
-    struct {
-        uint8_t palette, start, reserved[14];
-        uint16_t bytes[16];
-        uint8_t rows[16];
-    } tiles = {.palette = 1};
-    for (int i = 0; i < 8; i++) tiles.bytes[i] = 64, tiles.rows[i] = SIDE;
-    _tile_loadconfig(&tiles);
-}
-
-// Write 16 x 16 sums, an output in each line, as `rows` lines of 16 outputs.
-static void scale_back(const int32_t sums[SIDE][SIDE], const Layer *l, const float *bias, Rows r, long n, long rows,
-                       float *y) {
-    __m512 t[SIDE], u[SIDE], step = _mm512_loadu_ps(r.step);
-    __m512i zero = _mm512_loadu_si512(r.zero);
-    for (int c = 0; c < SIDE; c++) {
-        __m512i sum = _mm512_loadu_si512(sums[c]);
-        sum = _mm512_sub_epi32(sum, _mm512_mullo_epi32(zero, _mm512_set1_epi32(l->sums[n + c])));
-        __m512 scale = _mm512_mul_ps(_mm512_set1_ps(l->scale[n + c]), step), offset = _mm512_set1_ps(bias ? bias[n + c] : 0);
-        t[c] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), scale, offset);
-    }
+// Turn 16 x 16 numbers of 32 bits, a line in each vector, around.
+INLINE void transpose(__m512 t[SIDE]) {
+    __m512 u[SIDE];
     for (int c = 0; c < SIDE; c += 2)
         u[c] = _mm512_unpacklo_ps(t[c], t[c + 1]), u[c + 1] = _mm512_unpackhi_ps(t[c], t[c + 1]);
     for (int c = 0; c < SIDE; c += 4)
@@ -244,13 +238,76 @@ static void scale_back(const int32_t sums[SIDE][SIDE], const Layer *l, const flo
         t[i] = _mm512_shuffle_f32x4(u[i], u[i + 8], 0x88);
         t[i + 8] = _mm512_shuffle_f32x4(u[i], u[i + 8], 0xdd);
     }
-    for (int m = 0; m < rows; m++) _mm512_storeu_ps(y + m * l->outputs + n, t[m]);
 }
 
-// Multiply up to 32 rows by up to 32 outputs; `q` is (blocks of 16 rows, inputs / 4, 16, 4).
-static void square(const Layer *l, const float *bias, Rows r, const uint8_t *q, long n, long rows, float *y) {
+// Write 16 x 16 sums, an output in each line, as `rows` lines of up to 16 outputs.
+static void scale_back(const int32_t sums[SIDE][SIDE], const Layer *l, const float *bias, Rows r, long n, long rows,
+                       float *y) {
+    const long outputs = l->outputs - n < SIDE ? l->outputs - n : SIDE;
+    const __m512 step = _mm512_loadu_ps(r.step);
+    const __m512i zero = _mm512_loadu_si512(r.zero);
+    __m512 t[SIDE];
+    for (int c = 0; c < SIDE; c++) {
+        const long at = n + (c < outputs ? c : 0);
+        __m512i sum = _mm512_loadu_si512(sums[c]);
+        sum = _mm512_sub_epi32(sum, _mm512_mullo_epi32(zero, _mm512_set1_epi32(l->sums[at])));
+        __m512 scale = _mm512_mul_ps(_mm512_set1_ps(l->scale[at]), step), offset = _mm512_set1_ps(bias ? bias[at] : 0);
+        t[c] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), scale, offset);
+    }
+    transpose(t);
+    const __mmask16 there = (__mmask16)(0xffff >> (SIDE - outputs));
+    for (int m = 0; m < rows; m++) _mm512_mask_storeu_ps(y + m * l->outputs + n, there, t[m]);
+}
+
+// Quantize up to 16 rows; what is not there is 0, and not denormal by chance either, which would be slow.
+static void lay_out(const float *x, long inputs, long rows, float step, int32_t zero, Rows r) {
+    Map maps[SIDE];
+    int32_t nans[SIDE] = {0};
+    for (long m = 0; m < rows; m++) maps[m] = map_of(x + m * inputs, inputs, step, zero);
+    for (long k = 0; k < inputs; k += DEEP) {
+        uint8_t q[SIDE][DEEP] __attribute__((aligned(64))) = {0};
+        const long deep = inputs - k < DEEP ? inputs - k : DEEP;
+        for (long m = 0; m < rows; m++)
+            nans[m] |= deep == DEEP ? encode(x + m * inputs + k, DEEP, maps[m], q[m])
+                                    : encode(x + m * inputs + k, deep, maps[m], q[m]);
+        __m512 t[SIDE];
+        for (int m = 0; m < SIDE; m++) t[m] = _mm512_load_ps(q[m]);
+        transpose(t);
+        for (long j = 0; j < deep; j += 4) _mm512_store_ps(r.codes + (k + j) * SIDE, t[j / 4]);
+    }
+    for (long m = 0; m < SIDE; m++) {
+        r.step[m] = m >= rows ? 0 : nans[m] ? number(0x7fc00000) : maps[m].step;
+        r.zero[m] = m >= rows ? 0 : maps[m].zero;
+    }
+}
+
+#if defined(__AMX_INT8__) && defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+enum { HIGH = 2, WIDE_BY = 2, FEW = 2 };  // blocks of rows and outputs that are multiplied at once
+
+// Ask the kernel for the tiles (XTILEDATA, 18), once for all threads.
+static int has_tiles(void) { return syscall(SYS_arch_prctl, 0x1023, 18) == 0; }
+static int suits_many(const Layer *l) { return has_tiles() && l->inputs % DEEP == 0 && l->outputs % SIDE == 0; }
+
+static void begin(void) {
+    struct {
+        uint8_t palette, start, reserved[14];
+        uint16_t bytes[16];
+        uint8_t rows[16];
+    } tiles = {.palette = 1};
+    for (int i = 0; i < 8; i++) tiles.bytes[i] = 64, tiles.rows[i] = SIDE;
+    _tile_loadconfig(&tiles);
+}
+
+static void end(void) { _tile_release(); }
+
+// Multiply up to 32 rows by up to 32 outputs: matrices of bytes, a tile of 16 outputs by 64 inputs, as it lies, times
+// one of 64 inputs by 16 rows.
+static void square(const Layer *l, const float *bias, Rows r, long n, long rows, float *y) {
     const int wide = n + SIDE < l->outputs, high = rows > SIDE;
     const int8_t *w = l->codes + n * l->inputs;
+    const uint8_t *q = r.codes;
     const long block = l->inputs * SIDE;
     _tile_zero(0);
     _tile_zero(1);
@@ -281,34 +338,82 @@ static void square(const Layer *l, const float *bias, Rows r, const uint8_t *q, 
             scale_back(sums[i], l, bias, from(r, m, 0), n + i / 2 * SIDE, left, y + m * l->outputs);
     }
 }
+#else
+enum { HIGH = 2, WIDE_BY = 1, FEW = 4, HALF = SIDE / 2 };
+static int suits_many(const Layer *l) { return l->outputs > 0; }
+static void begin(void) {}
+static void end(void) {}
+
+INLINE vec four_at(const int8_t *w) {
+    int32_t weights;
+    memcpy(&weights, w, sizeof weights);
+    return _mm512_set1_epi32(weights);
+}
+
+// Multiply `high` blocks of 16 rows by eight outputs from `n` on, whose weights are read where they lie.
+INLINE void strip(int high, const Layer *l, const uint8_t *q, long block, long n, int32_t (*sums)[SIDE][SIDE]) {
+    const int8_t *w[HALF];
+    vec s[HIGH][HALF];
+    for (int b = 0; b < high; b++)
+        for (int c = 0; c < HALF; c++) s[b][c] = _mm512_setzero_si512();
+    for (int c = 0; c < HALF; c++) w[c] = l->codes + (n + c < l->outputs ? n + c : l->outputs - 1) * l->inputs;
+    long k = 0;
+    for (; k + 4 <= l->inputs; k += 4, q += 4 * SIDE) {
+        if (k % 64 == 0)
+            for (int c = 0; c < HALF; c++) {
+                __builtin_prefetch(w[c] + k + HALF * l->inputs, 0, 2);  // the next eight outputs
+                __builtin_prefetch(w[c] + k + 256);
+            }
+        vec x[HIGH];
+        for (int b = 0; b < high; b++) x[b] = codes_at(q + b * block);
+        for (int c = 0; c < HALF; c++) {
+            const vec same = four_at(w[c] + k);
+            for (int b = 0; b < high; b++) s[b][c] = dot(s[b][c], x[b], same);
+        }
+    }
+    if (k < l->inputs)
+        for (int c = 0; c < HALF; c++) {
+            int8_t rest[4] = {0};
+            memcpy(rest, w[c] + k, (size_t)(l->inputs - k));
+            for (int b = 0; b < high; b++) s[b][c] = dot(s[b][c], codes_at(q + b * block), four_at(rest));
+        }
+    for (int b = 0; b < high; b++)
+        for (int c = 0; c < HALF; c++) _mm512_store_si512(sums[b][c], s[b][c]);
+}
+
+// Multiply up to 32 rows by up to 16 outputs.
+static void square(const Layer *l, const float *bias, Rows r, long n, long rows, float *y) {
+    const long block = (l->inputs + 3) / 4 * 4 * SIDE;
+    int32_t sums[HIGH][SIDE][SIDE] __attribute__((aligned(64)));
+    for (int half = 0; half < SIDE; half += HALF) {
+#define STRIP(BLOCKS) strip(BLOCKS, l, r.codes, block, n + half, (void *)sums[0][half])
+        rows > SIDE ? STRIP(2) : STRIP(1);
+    }
+    for (long m = 0; m < rows; m += SIDE)
+        scale_back(sums[m / SIDE], l, bias, from(r, m, 0), n, rows - m < SIDE ? rows - m : SIDE, y + m * l->outputs);
+}
+#endif
 
 static void many(const Layer *l, const float *x, const float *bias, float *y, long rows, float step, int32_t zero, Rows r,
                  long stride, int threads) {
-    const long inputs = l->inputs;
+    const long inputs = l->inputs, padded = (inputs + 3) / 4 * 4;
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
-        configure();
+        begin();
 #pragma omp for
         for (long m = 0; m < rows; m += SIDE) {
-            // Rows that are not there are computed too, and must not be denormal by chance: that is slow.
-            for (long i = 0; i < SIDE; i++) r.step[m + i] = 0;
-            for (long i = 0; i < SIDE && m + i < rows; i++) {
-                uint8_t row[inputs], *q = r.codes + m * inputs + 4 * i;
-                quantize(x + (m + i) * inputs, inputs, step, zero, row, r.step + m + i, r.zero + m + i);
-                for (long k = 0; k < inputs; k += 4) memcpy(q + k * SIDE, row + k, 4);
-            }
+            const Rows block = {r.step + m, r.zero + m, NULL, r.codes + m * padded};
+            lay_out(x + m * inputs, inputs, rows - m < SIDE ? rows - m : SIDE, step, zero, block);
         }
 #pragma omp for nowait
-        for (long n = 0; n < l->outputs; n += 2 * SIDE)
-            for (long m = 0; m < rows; m += 2 * SIDE)
-                square(l, bias, from(r, m, 0), r.codes + m * inputs, n, rows - m < 2 * SIDE ? rows - m : 2 * SIDE,
-                       y + m * l->outputs);
-        _tile_release();
+        for (long n = 0; n < l->outputs; n += WIDE_BY * SIDE)
+            for (long m = 0; m < rows; m += HIGH * SIDE) {
+                const Rows some = {r.step + m, r.zero + m, NULL, r.codes + m * padded};
+                square(l, bias, some, n, rows - m < HIGH * SIDE ? rows - m : HIGH * SIDE, y + m * l->outputs);
+            }
+        end();
     }
 }
-
-static int suits_many(const Layer *l) { return has_tiles() && l->inputs % DEEP == 0 && l->outputs % SIDE == 0; }
-enum { FEW = 2, MOST = INT_MAX };
 
 // Without dot products of bytes: weights in 16 bits, by pairs of inputs, widened once for all rows, DEEP inputs of 16
 // outputs to a panel. (Bytes could be multiplied in pairs too, and would have to be signed first, since 16 bits do not
@@ -419,7 +524,7 @@ static void many(const Layer *l, const float *x, const float *bias, float *y, lo
 
 enum { CHUNK = 1 << 20 };
 
-// Tell up to how many rows this is used: always with tiles, and where torch has no kernel as exact, without VNNI.
+// Tell up to how many rows this is used: always where `many` is there, and where torch has no kernel as exact.
 long most_rows(const Layer *l) {
     if (l->inputs > INT32_MAX / (255 * 128)) return 0;
     if (suits_many(l)) return LONG_MAX;
