@@ -1,11 +1,13 @@
-"""The smallest Llama whose logits depend on every position."""
+"""The smallest Llama whose logits depend on every position, and kernels for processors with narrower vectors."""
 
-from collections.abc import Callable
+import platform
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from kvcache import _attend, _native, _step
 from kvcache.decoder import Config, Decoder
 
 
@@ -32,3 +34,26 @@ def decoder_of() -> Callable[..., Decoder]:
         return Decoder(Config.read(config.to_dict()), weights, deterministic=deterministic)
 
     return make
+
+
+@pytest.fixture(
+    params=[
+        pytest.param((), id="native"),
+        pytest.param(("-mno-avx512f",), id="AVX2", marks=pytest.mark.slow),
+        pytest.param(("-mno-avx",), id="SSE", marks=pytest.mark.slow),
+    ]
+)
+def vectors(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Build the kernels as on a processor with vectors of another width."""
+    if not request.param:
+        yield
+        return
+    if platform.machine() not in ("x86_64", "AMD64"):
+        pytest.skip("options of compilers for x86")
+    cached = (_native.library, _attend._functions, _step._library)  # noqa: SLF001
+    monkeypatch.setattr(_native, "COMPILE", (*_native.COMPILE, *request.param))
+    for function in cached:
+        function.cache_clear()
+    yield
+    for function in cached:
+        function.cache_clear()

@@ -56,6 +56,7 @@ def expected(q: Tensor, keys: Tensor, values: Tensor, window: int) -> Tensor:
 
 
 @needs_compiler
+@pytest.mark.usefixtures("vectors")
 @pytest.mark.parametrize(("dtype", "limit"), [(torch.float32, 2e-6), (torch.bfloat16, 1e-2)])
 @pytest.mark.parametrize(
     ("group", "q_len", "dim", "size", "length", "window"),
@@ -77,9 +78,11 @@ def test_the_kernel_gives_the_numbers_of_float64(
 
 
 @needs_compiler
+@pytest.mark.usefixtures("vectors")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("window", [0, 9])
-def test_a_row_is_the_same_bits_in_any_company(window: int) -> None:
-    k, v, q = normal(2, 2, 50, 32, seed=1), normal(2, 2, 50, 32, seed=2), normal(2, 6, 50, 32)
+def test_a_row_is_the_same_bits_in_any_company(window: int, dtype: torch.dtype) -> None:
+    k, v, q = (normal(2, heads, 50, 32, seed=n, dtype=dtype) for n, heads in enumerate((2, 2, 6)))
     lengths = torch.tensor([50, 50])
 
     def attend(size: int, q_len: int, upto: int = 50, seed: int = 0) -> Tensor:
@@ -111,6 +114,20 @@ def test_grouped_attention_is_the_kernel(
     found = attend_grouped(q, k, v, window)
     assert found.dtype == dtype
     assert (found.double() - expected(q, k, v, window or 0)).abs().max() <= limit
+
+
+@needs_compiler
+@pytest.mark.usefixtures("vectors")
+@pytest.mark.parametrize("dim", [16, 32, 80, 128])
+def test_a_mean_is_rounded_to_bfloat16_as_torch_does(dim: int) -> None:
+    """Of equal scores all weights are 1, and the sum of two values and its half are exact in float32."""
+    v = normal(3, 1, 2, dim, seed=2, dtype=torch.bfloat16)
+    v[1, 0, 1] = v[1, 0, 0].float().mul(1 + 2**-7).bfloat16()  # neighbours: the mean lies halfway between two numbers
+    v[2, 0, 0, ::3], v[2, 0, 0, 1::3], v[2, 0, 1, 2::3] = math.nan, math.inf, -math.inf
+    q, wanted = torch.zeros(3, 1, 1, dim, dtype=torch.bfloat16), v.float().mean(2, keepdim=True).bfloat16()
+    found = _attend.attend_together(q, torch.ones_like(v), v)
+    same = torch.isclose(found, wanted, rtol=0, atol=0, equal_nan=True)
+    assert bool(same.all()), f"{int((~same).sum())} of {same.numel()} numbers are not the mean of their two"
 
 
 @needs_compiler

@@ -67,6 +67,7 @@ class Operations(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
+@pytest.mark.usefixtures("vectors")
 @pytest.mark.parametrize(
     ("heads", "kv_heads", "head_dim"), [(4, 2, 16), (6, 2, 32), (3, 3, 80), (2, 1, 64), (1, 1, 128)]
 )
@@ -97,6 +98,7 @@ def test_the_number_of_operations_does_not_grow_with_the_layers() -> None:
     assert max(counts) <= 40, f"{counts} operations of torch in a step"
 
 
+@pytest.mark.usefixtures("vectors")
 @pytest.mark.parametrize("biased", [False, True])
 @pytest.mark.parametrize("int8", [False, True])
 def test_a_request_is_the_same_bits_in_any_company(int8: bool, biased: bool) -> None:
@@ -141,6 +143,7 @@ def test_angles_are_computed_once() -> None:
     assert torch.equal(decoder.forward(tokens[:, :30], decoder.contiguous(30)), short)
 
 
+@pytest.mark.usefixtures("vectors")
 @pytest.mark.parametrize("int8", [False, True])
 @pytest.mark.parametrize("gated", [False, True])
 @pytest.mark.parametrize("biased", [False, True])

@@ -17,7 +17,7 @@ class _Shape(ctypes.Structure):
 
     _fields_ = (
         *((name, ctypes.c_long) for name in ("batch", "kv_heads", "group", "q_len", "dim", "block", "most")),
-        *((name, ctypes.c_long) for name in ("head_stride", "block_stride", "window", "width", "rows")),
+        *((name, ctypes.c_long) for name in ("head_stride", "block_stride", "window", "width", "rows", "longest")),
         ("scale", ctypes.c_float),
     )
 
@@ -54,23 +54,15 @@ def attend(
 ) -> Tensor:
     """Attend from the last q_len of ``lengths`` positions of each request, nothing checked.
 
-    ``q`` is (batch, heads, q_len, head_dim), the pools (kv_heads, blocks, block_size, head_dim) such that ``suits``,
-    ``block_tables`` (batch, most) int64, ``lengths`` (batch,) int64, none above ``longest``; with ``window`` a query
-    sees only that many positions, itself among them. Returns the shape of ``q``. A row's result is the same bits for
-    any block table, block size, batch and q_len.
+    ``q`` is (batch, heads, q_len, head_dim), the pools (kv_heads, blocks, block_size, head_dim) of the same dtype such
+    that ``suits``, ``block_tables`` (batch, most) int64, ``lengths`` (batch,) int64, none above ``longest``; with
+    ``window`` a query sees only that many positions, itself among them. Returns the shape of ``q``. A row's result is
+    the same bits for any block table, block size, batch and q_len.
     """
-    batch, heads, q_len, dim = q.shape
-    kv_heads, _, block, _ = k_pool.shape
-    width, threads = longest + 2 * LANES, torch.get_num_threads()
-    sizes = batch, kv_heads, heads // kv_heads, q_len, dim, block, block_tables.shape[1]
-    rows = min(BAND, heads // kv_heads * q_len)
-    shape = _Shape(*sizes, k_pool.stride(0), k_pool.stride(1), window, width, rows, dim**-0.5)
-    queries = q.float().contiguous()
-    out, scratch = torch.empty_like(queries), torch.empty(threads, rows * (width + dim) + dim * LANES)
-    tensors = queries, k_pool, v_pool, block_tables.contiguous(), lengths.contiguous(), out, scratch
-    # The list keeps the tensors alive until the kernel is done with their memory.
-    _functions()[k_pool.dtype](*[t.data_ptr() for t in tensors], ctypes.byref(shape), threads)
-    return out.to(q.dtype)
+    strides = k_pool.stride(0), k_pool.stride(1)
+    tables, lengths = block_tables.contiguous(), lengths.contiguous()  # alive until the kernel is done with them
+    sizes = k_pool.shape[0], k_pool.shape[2], tables.shape[1]
+    return _call(q, k_pool, v_pool, sizes, strides, longest, window, tables.data_ptr(), lengths.data_ptr())
 
 
 def attend_together(q: Tensor, k: Tensor, v: Tensor, window: int = 0) -> Tensor:
@@ -78,12 +70,33 @@ def attend_together(q: Tensor, k: Tensor, v: Tensor, window: int = 0) -> Tensor:
 
     ``q`` is (batch, heads, q_len, head_dim), ``k`` and ``v`` (batch, kv_heads, kv_len, head_dim).
     """
-    batch, _, kv_len, _ = k.shape
-    lengths = torch.full((batch,), kv_len)
-    return attend(q, k.transpose(0, 1), v.transpose(0, 1), _own_block(batch), lengths, kv_len, window)
+    stride, head_stride, _, _ = k.stride()
+    return _call(q, k, v, (k.shape[1], k.shape[2], 1), (head_stride, stride), k.shape[2], window)
 
 
-@cache
-def _own_block(batch: int) -> Tensor:
-    """Return block tables in which a row is one block; made once, as a step makes few tensors."""
-    return torch.arange(batch)[:, None]
+def _call(
+    q: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    sizes: tuple[int, int, int],
+    strides: tuple[int, int],
+    longest: int,
+    window: int,
+    tables: int | None = None,
+    lengths: int | None = None,
+) -> Tensor:
+    """Call the kernel; ``sizes`` are kv_heads, block_size and most, ``strides`` those of a head and of a block.
+
+    A step over few keys takes little longer than what is done here: tensors that are not needed are not made.
+    """
+    batch, heads, q_len, dim = q.shape
+    kv_heads, block, most = sizes
+    group, width, threads = heads // kv_heads, longest + 2 * LANES, torch.get_num_threads()
+    rows = min(BAND, group * q_len)
+    counts = batch, kv_heads, group, q_len, dim, block, most
+    shape = _Shape(*counts, *strides, window, width, rows, longest, dim**-0.5)
+    q = q.contiguous()
+    out, scratch = torch.empty_like(q), torch.empty(threads * (rows * (width + 2 * dim) + dim * LANES))
+    pointers = q.data_ptr(), keys.data_ptr(), values.data_ptr(), tables, lengths, out.data_ptr(), scratch.data_ptr()
+    _functions()[keys.dtype](*pointers, ctypes.byref(shape), threads)
+    return out

@@ -37,10 +37,8 @@ INLINE void score_all(int kind, const Cached *c, const float *q, long rows, long
         if (kind == F32 && c->block - j % c->block >= LANES)
             k = (const float *)place(c, c->keys, j, kind);
         else
-            for (long l = 0; l < LANES && j + l < high; l++) {
-                const char *at = place(c, c->keys, j + l, kind);
-                for (long d = 0; d < c->dim; d += LANES) store(tile + l * c->dim + d, widen(at, d, kind));
-            }
+            for (long l = 0; l < LANES && j + l < high; l++)
+                floats_of(place(c, c->keys, j + l, kind), 0, c->dim, kind, 1, tile + l * c->dim);
         // Of a size that the compiler knows, keys are at distances that cost no instruction.
         if (c->dim == 64) score(64, rows, q, k, scores + j, c->width);
         else if (c->dim == 128) score(128, rows, q, k, scores + j, c->width);
@@ -79,7 +77,7 @@ static float soften(float *scores, long first, long last) {
 }
 
 // Attend from `rows` rows, `q` already divided by sqrt(dim); row m sees positions up to `last[m]`, exclusive. `q` and
-// `out` are (rows, dim); `scratch` holds rows * width + dim * LANES floats, width at least LANES above the last position.
+// `out` are (rows, dim), lying as `floats_of` leaves elements of this kind; `scratch` holds rows * width + dim * LANES floats, width at least LANES above the last position.
 INLINE void band(int kind, const Cached *c, const float *q, const long *last, long rows, float *out, float *scratch) {
     long first[BAND], low = last[0], high = 0, dim = c->dim, width = c->width;
     float total[BAND], *tile = scratch, *scores = scratch + dim * LANES;

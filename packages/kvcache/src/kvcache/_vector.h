@@ -57,15 +57,64 @@ INLINE vec widen(const void *p, long i, int kind) {
     return (vec)(__builtin_convertvector(h, words) << 16);
 }
 
+// Load a panel from element `i` on, F32 in order. Of two neighbours in 16 bits the second is the upper half of a word, a
+// float already: they come as a vector of first ones and one of second ones, for half the instructions of their order.
+INLINE void panel_of(const void *p, long i, int kind, vec out[WIDE]) {
+    for (int n = 0; n < WIDE; n += 2) {
+        if (kind == BF16) {
+            words w;
+            memcpy(&w, (const uint16_t *)p + i + n * LANES, sizeof w);
+            out[n] = (vec)(w << 16), out[n + 1] = (vec)(w & 0xffff0000);
+        } else {
+            out[n] = widen(p, i + n * LANES, kind), out[n + 1] = widen(p, i + (n + 1) * LANES, kind);
+        }
+    }
+}
+
+// Load `dim` elements from `i` on: panels as above, then vectors in order.
+INLINE void floats_of(const void *p, long i, long dim, int kind, float scale, float *out) {
+    long d = 0;
+    for (; d + PANEL <= dim; d += PANEL) {
+        vec wide[WIDE];
+        panel_of(p, i + d, kind, wide);
+        for (int n = 0; n < WIDE; n++) store(out + d + n * LANES, wide[n] * scale);
+    }
+    for (; d < dim; d += LANES) store(out + d, widen(p, i + d, kind) * scale);
+}
+
+// Round to the nearest bfloat16, of two the even one, in the upper half of each word.
+INLINE words rounded(vec v) {
+    words w = (words)v, nan = (words)(v != v);
+    return ((w + 0x7fff + (w >> 16 & 1)) & ~nan) | (nan & 0x7fc00000);
+}
+
+// Store `dim` floats that lie as `floats_of` BF16 leaves them, in their order and rounded.
+INLINE void halves_to(uint16_t *p, const float *x, long dim) {
+    long d = 0;
+    for (; d + PANEL <= dim; d += PANEL)
+        for (int n = 0; n < WIDE; n += 2) {
+            words low = rounded(load(x + d + n * LANES)), high = rounded(load(x + d + (n + 1) * LANES));
+            words both = low >> 16 | (high & 0xffff0000);
+            memcpy(p + d + n * LANES, &both, sizeof both);
+        }
+    for (; d < dim; d += LANES) {
+        halves h = __builtin_convertvector(rounded(load(x + d)) >> 16, halves);
+        memcpy(p + d, &h, sizeof h);
+    }
+}
+
 INLINE vec choose(ints which, vec yes, vec no) { return (vec)((which & (ints)yes) | (~which & (ints)no)); }
 
 // Add rows of `x`, `xs` apart, times `count` rows of `w`, `ws` elements apart, in this order: (rows, count) x (count,
-// vecs * LANES). No sum depends on how many rows there are.
+// vecs * LANES); a panel's sums lie as `panel_of` says. No sum depends on how many rows there are.
 INLINE void multiply(int rows, int vecs, int kind, const float *x, long xs, const void *w, long ws, long count,
                      vec acc[ROWS][WIDE]) {
     for (long k = 0; k < count; k++) {
         vec wide[WIDE];
-        for (int i = 0; i < vecs; i++) wide[i] = widen(w, k * ws + i * LANES, kind);
+        if (vecs == WIDE)
+            panel_of(w, k * ws, kind, wide);
+        else
+            for (int i = 0; i < vecs; i++) wide[i] = widen(w, k * ws + i * LANES, kind);
         for (int m = 0; m < rows; m++)
             for (int i = 0; i < vecs; i++) acc[m][i] += x[m * xs + k] * wide[i];
     }

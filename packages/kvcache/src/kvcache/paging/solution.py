@@ -214,7 +214,7 @@ class PagedCache:
 
         Returns the shape of ``q``, or None where the native kernel does not take this pool.
         """
-        if not _attend.suits(self.keys[layer], self.values[layer]):
+        if q.dtype != self.keys.dtype or not _attend.suits(self.keys[layer], self.values[layer]):
             return None
         tables, lengths, _ = self._lay_out()
         return _attend.attend(q, self.keys[layer], self.values[layer], tables, lengths, self._lengths[layer])
