@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { GROUP = 32, OUTPUTS = 16, STEPS = 4, RECORD = 304 };
+enum { GROUP = 32, OUTPUTS = 16, STEPS = 4, RECORD = 304, FAR = 8192, NEAR = 1024 };
 #define INLINE static inline __attribute__((always_inline))
 
 // What differs between processors: a vector holds LANES outputs, `dot` adds for each of them the products of four codes
@@ -120,6 +120,10 @@ INLINE void tile(int rows, const Layer *l, const int8_t *q, const float *sums, c
     floats acc[4][PARTS];
     memset(acc, 0, sizeof acc);
     for (long g = 0; g < groups; g++, w += RECORD, q += GROUP, sums++) {
+        for (int i = 0; i < RECORD; i += 64) {  // far ahead into the second cache, near past it: the codes need the first
+            __builtin_prefetch(w + i + FAR, 0, 2);
+            __builtin_prefetch(w + i + NEAR, 0, 0);
+        }
         vec sum[4][PARTS];
         memset(sum, 0, sizeof sum);
         for (int s = 0; s < STEPS; s++)
