@@ -8,9 +8,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from stats.contingency import Lambda
 from stats.result import Result
+from stats.special import Real
 from stats.special.solution import chi2
 
 Table = NDArray[np.float64]
+LEAST = 1e-300  # of what has all the digits of a float64
 SMALL = 5.0  # Cochran 1954: expected counts below make the chi-square law a poor approximation
 
 
@@ -27,14 +29,7 @@ def chisquare(f_obs: ArrayLike, f_exp: ArrayLike | None = None, ddof: int = 0) -
         msg = f"f_obs has shape {seen.shape}, must be (k,)"
         raise ValueError(msg)
     n = float(seen.sum())
-    expected = np.full(seen.shape, n / seen.size) if f_exp is None else np.asarray(f_exp, float)
-    if expected.shape != seen.shape or not (expected > 0).all():
-        least = expected.min(initial=math.inf)
-        msg = f"f_exp has shape {expected.shape} and least {least}, must have {seen.shape}, all above 0"
-        raise ValueError(msg)
-    if not math.isclose(float(expected.sum()), n, rel_tol=1e-8):
-        msg = f"f_exp sums to {expected.sum():.9g} and f_obs to {n:.9g}, must be equal"
-        raise ValueError(msg)
+    expected, least = (n / seen.size, n / seen.size) if f_exp is None else _given(f_exp, seen, n)
     if ddof != ddof // 1 or ddof < 0:
         msg = f"ddof is {ddof}, must be a whole number, at least 0"
         raise ValueError(msg)
@@ -42,8 +37,8 @@ def chisquare(f_obs: ArrayLike, f_exp: ArrayLike | None = None, ddof: int = 0) -
     if df < 1:
         msg = f"{seen.size} counts less 1 less ddof = {ddof} leave {df} degrees of freedom, must be at least 1"
         raise ValueError(msg)
-    _say_if_small(float(expected.min()))
-    statistic = float(((seen - expected) ** 2 / expected).sum())
+    _say_if_small(least)
+    statistic = _pearson(seen, expected)
     return _result(statistic, df, math.sqrt(statistic / n), n, "chi-square, goodness of fit")
 
 
@@ -77,13 +72,14 @@ def chi2_contingency(observed: ArrayLike, correction: bool = True, lambda_: Lamb
     n = float(seen.sum())
     _say_if_small(float(expected.min()))
     df = (seen.shape[0] - 1) * (seen.shape[1] - 1)
-    strength = _v(seen, expected)
+    distance = _pearson(seen, expected)
+    strength = _v(distance, seen.shape, n)
     corrected = correction and df == 1
     if corrected:
         gap_to = expected - seen
         seen = seen + np.sign(gap_to) * np.minimum(0.5, np.abs(gap_to))
     if lambda_ == "pearson":
-        statistic, name = float(((seen - expected) ** 2 / expected).sum()), "chi-square"
+        statistic, name = _pearson(seen, expected) if corrected else distance, "chi-square"
     else:
         some = seen > 0  # x log x is 0 at 0
         ratio = (seen[some] - expected[some]) / expected[some]
@@ -101,10 +97,11 @@ def cramers_v(observed: ArrayLike, bias_correction: bool = False) -> float:  # n
     1946; Bergsma 2013, J. Korean Stat. Soc. 42(3).
     """
     seen, expected = _expected(np.asarray(observed, float))
-    v = _v(seen, expected)
+    n = float(seen.sum())
+    v = _v(_pearson(seen, expected), seen.shape, n)
     if not bias_correction or math.isnan(v):
         return v
-    n, (r, c) = float(seen.sum()), seen.shape
+    r, c = seen.shape
     square = max(0.0, v * v * (min(r, c) - 1) - (r - 1) * (c - 1) / (n - 1))
     least = min(side - (side - 1) ** 2 / (n - 1) for side in (r, c)) - 1
     return math.sqrt(square / least) if least > 0 else math.nan
@@ -151,9 +148,27 @@ def _expected(table: Table) -> tuple[Table, Table]:
     return seen, rows * (columns / seen.sum())
 
 
-def _v(seen: Table, expected: Table) -> float:
-    least = min(seen.shape) - 1
-    return math.sqrt(float(((seen - expected) ** 2 / expected).sum() / seen.sum()) / least) if least else math.nan
+def _given(f_exp: ArrayLike, seen: Table, n: float) -> tuple[Table, float]:
+    """Check expected counts; return them and the least."""
+    expected = np.asarray(f_exp, float)
+    if expected.shape != seen.shape or not (expected > 0).all():
+        least = expected.min(initial=math.inf)
+        msg = f"f_exp has shape {expected.shape} and least {least}, must have {seen.shape}, all above 0"
+        raise ValueError(msg)
+    if not math.isclose(float(expected.sum()), n, rel_tol=1e-8):
+        msg = f"f_exp sums to {expected.sum():.9g} and f_obs to {n:.9g}, must be equal"
+        raise ValueError(msg)
+    return expected, float(expected.min())
+
+
+def _pearson(seen: Table, expected: Real) -> float:
+    gap = seen - expected
+    return float((gap * gap / expected).sum())
+
+
+def _v(distance: float, shape: tuple[int, ...], n: float) -> float:
+    least = min(shape) - 1
+    return math.sqrt(distance / n / least) if least else math.nan
 
 
 def _say_if_small(least: float) -> None:
@@ -172,7 +187,11 @@ def _tail(x: float, df: int) -> tuple[float, float]:
     if df == 0:
         return 1.0, 0.0
     if x > 400 or df > 60:  # noqa: PLR2004 - where the exponent's rounding shows, and the sum gets long
-        return float(chi2.sf(x, df)), float(chi2.logsf(x, df))
+        if x < df:  # below the mean, near probability 1, the logarithm has more digits to give
+            log_pvalue = float(chi2.logsf(x, df))
+            return math.exp(log_pvalue), log_pvalue
+        pvalue = float(chi2.sf(x, df))
+        return pvalue, math.log(pvalue) if pvalue > LEAST else float(chi2.logsf(x, df))
     half = 0.5 * x
     if df % 2:
         total, order = math.erfc(math.sqrt(half)), 0.5

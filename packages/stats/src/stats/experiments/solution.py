@@ -4,13 +4,15 @@ import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Literal
+from itertools import accumulate
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from stats.experiments import Arm, Decision, Exposure, Peeks
 from stats.result import Result
+from stats.special import Distribution
 from stats.special.solution import chi2, t
 
 Vector = NDArray[np.float64]
@@ -18,6 +20,15 @@ LEAST = 1e-300  # of what has all the digits of a float64
 SMALL_COUNT = 5  # expected counts below make the chi-square law a poor approximation
 ROUNDING = 8 * float(np.finfo(float).eps)  # of the values: a standard deviation that small is none
 NODES = 16  # of the Gauss-Legendre rule in each panel
+
+
+class Contrast(NamedTuple):
+    """A difference of two arms' means, its standard error, degrees of freedom, and the number of units."""
+
+    estimate: float
+    error: float
+    df: float
+    n: int
 
 
 def assign(
@@ -43,7 +54,7 @@ def assign(
     # The experiment's length goes in too, so that "a" with unit "bc" is not "ab" with unit "c".
     text = f"{len(experiment)}:{experiment}{unit}".encode()
     point = int.from_bytes(hashlib.sha256(text).digest()[:8], "big") / 2**64
-    place = int(np.searchsorted(np.cumsum(shares), point, side="right"))
+    place = sum(border <= point for border in accumulate(shares))
     # Rounding may leave the last border a little below 1, and an arm of weight 0 gets nobody.
     arm = arms[min(place, max(i for i, share in enumerate(shares) if share > 0))]
     if log is not None:
@@ -99,7 +110,7 @@ def srm(counts: Mapping[Arm, int] | Sequence[int], weights: Mapping[str, float] 
     seen = [float(found.get(arm, 0)) for arm in arms]  # for a few arms plain numbers are faster than arrays
     if not all(x >= 0 and x.is_integer() for x in seen) or not any(seen):
         raise ValueError(f"counts are {list(found.values())}, must be whole, none negative, and not all 0")
-    kept = [(x, share) for x, share in zip(seen, shares.tolist(), strict=True) if share]
+    kept = [(x, share) for x, share in zip(seen, shares, strict=True) if share]
     n = int(sum(x for x, _ in kept))
     if n < sum(seen) or len(kept) < 2:  # noqa: PLR2004
         raise ValueError("units only in arms with a weight above 0, of which at least two are needed")
@@ -110,9 +121,7 @@ def srm(counts: Mapping[Arm, int] | Sequence[int], weights: Mapping[str, float] 
     statistic, df = sum((x - expected) ** 2 / expected for x, expected in parts), len(parts) - 1
     gaps = [(x / n - share, math.sqrt(share * (1 - share) / n)) for x, share in kept]
     gap, error = max(gaps, key=lambda each: abs(each[0] / each[1]))
-    pvalue = float(chi2.sf(statistic, df))
-    # Where the p-value is neither near 1 nor underflows its logarithm has all digits.
-    log_pvalue = math.log(pvalue) if LEAST < pvalue < 0.5 else float(chi2.logsf(statistic, df))  # noqa: PLR2004
+    pvalue, log_pvalue = _tail(chi2, statistic, df, df)
     return Result(statistic, pvalue, log_pvalue, df, gap, error, n, "two-sided", "chi-square, SRM")
 
 
@@ -128,7 +137,7 @@ def cuped(first: ArrayLike, second: ArrayLike, first_before: ArrayLike, second_b
     x, y = _sample(first_before, "first_before"), _sample(second_before, "second_before")
     if (a.size, b.size) != (x.size, y.size):
         raise ValueError(f"{a.size} and {b.size} units, but {x.size} and {y.size} values before the experiment")
-    dx, dy = x - x.mean(), y - y.mean()
+    (_, dx), (_, dy) = _centred(x), _centred(y)
     spread = float(dx @ dx + dy @ dy)
     if spread <= (x.size + y.size) * (ROUNDING * _largest(x, y)) ** 2:
         raise ValueError("the covariate is constant in both arms: it explains nothing")
@@ -332,19 +341,18 @@ def tost(first: ArrayLike, second: ArrayLike, low: float, high: float) -> Result
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise ValueError(f"low is {low} and high {high}, must be finite with low < high")
     a, b = _sample(first, "first"), _sample(second, "second")
-    tests = (
-        _welch(a, b, alternative="greater", null=low, method="TOST, Welch's t"),
-        _welch(a, b, alternative="less", null=high, method="TOST, Welch's t"),
-    )
-    weaker = max(tests, key=lambda found: found.log_pvalue)
+    contrast = _contrast(a, b, _largest(a, b))
+    # The margin that is nearer has the larger p-value.
+    nearer = contrast.estimate - low <= high - contrast.estimate
+    weaker = _tested(contrast, "greater" if nearer else "less", low if nearer else high, "TOST, Welch's t")
     return replace(weaker, alternative="equivalence")  # whose interval has two ends
 
 
-def _weights(weights: Mapping[str, float] | Sequence[float]) -> tuple[list[Arm], Vector]:
+def _weights(weights: Mapping[str, float] | Sequence[float]) -> tuple[list[Arm], list[float]]:
     """Return arms and their probabilities."""
     shares: dict[Arm, float] = dict(weights.items() if isinstance(weights, Mapping) else enumerate(weights))
-    found = np.array(list(shares.values()), float)
-    if not found.size or not (found >= 0).all() or abs(found.sum() - 1) > 1e-9:  # noqa: PLR2004
+    found = [float(share) for share in shares.values()]
+    if not found or not all(share >= 0 for share in found) or abs(sum(found) - 1) > 1e-9:  # noqa: PLR2004
         raise ValueError(f"weights are {list(shares.values())}, must not be negative and sum to 1")
     return list(shares), found
 
@@ -380,7 +388,22 @@ def _beta_on(x: Vector, half: Vector, a: float, b: float) -> tuple[Vector, Vecto
 
 
 def _largest(a: Vector, b: Vector) -> float:
-    return max(float(np.abs(a).max()), float(np.abs(b).max()))
+    return max(float(a.max()), -float(a.min()), float(b.max()), -float(b.min()))
+
+
+def _centred(x: Vector) -> tuple[float, Vector]:
+    """Return the mean, and the distances from it."""
+    mean = float(np.add.reduce(x)) / x.size
+    return mean, x - mean
+
+
+def _tail(law: Distribution[Any], x: float, df: float, centre: float) -> tuple[float, float]:
+    """Return the probability above x and its logarithm: below the centre the logarithm has more digits to give."""
+    if x < centre:
+        log_pvalue = float(law.logsf(x, df))
+        return math.exp(log_pvalue), log_pvalue
+    pvalue = float(law.sf(x, df))
+    return pvalue, math.log(pvalue) if pvalue > LEAST else float(law.logsf(x, df))
 
 
 def _welch(
@@ -397,15 +420,24 @@ def _welch(
     ``size`` is that of the numbers which ``a`` and ``b`` are differences of, where they are: a spread of no more than
     its rounding is none.
     """
-    parts = float(a.var(ddof=1)) / a.size, float(b.var(ddof=1)) / b.size
-    error = math.sqrt(sum(parts))
-    size = _largest(a, b) if size is None else size
-    if max(parts[0] * a.size, parts[1] * b.size) <= (ROUNDING * size) ** 2:
+    return _tested(_contrast(a, b, _largest(a, b) if size is None else size), alternative, null, method)
+
+
+def _contrast(a: Vector, b: Vector, size: float) -> Contrast:
+    (first, da), (second, db) = _centred(a), _centred(b)
+    spreads = float(da @ da) / (a.size - 1), float(db @ db) / (b.size - 1)
+    if max(spreads) <= (ROUNDING * size) ** 2:
         raise ValueError("both arms are constant: without any spread there is nothing to compare a difference with")
-    df = sum(parts) ** 2 / (parts[0] ** 2 / (a.size - 1) + parts[1] ** 2 / (b.size - 1))
-    estimate = float(a.mean() - b.mean())
+    u, v = spreads[0] / a.size, spreads[1] / b.size
+    df = (u + v) ** 2 / (u**2 / (a.size - 1) + v**2 / (b.size - 1))
+    return Contrast(first - second, math.sqrt(u + v), df, a.size + b.size)
+
+
+def _tested(contrast: Contrast, alternative: str, null: float, method: str) -> Result:
+    estimate, error, df, n = contrast
     statistic = (estimate - null) / error
-    tail = {"two-sided": abs(statistic), "greater": statistic, "less": -statistic}[alternative]
-    log_pvalue = float(t.logsf(tail, df)) + (math.log(2) if alternative == "two-sided" else 0.0)
-    pvalue = float(t.sf(tail, df)) * (2 if alternative == "two-sided" else 1)
-    return Result(statistic, pvalue, log_pvalue, df, estimate, error, a.size + b.size, alternative, method)
+    size = {"two-sided": abs(statistic), "greater": statistic, "less": -statistic}[alternative]
+    pvalue, log_pvalue = _tail(t, size, df, 0.0)
+    if alternative == "two-sided":
+        pvalue, log_pvalue = 2 * pvalue, log_pvalue + math.log(2)
+    return Result(statistic, pvalue, log_pvalue, df, estimate, error, n, alternative, method)
