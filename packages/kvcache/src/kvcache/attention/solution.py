@@ -7,7 +7,7 @@ from torch import Tensor
 from kvcache import _attend
 
 FAR = float("-inf")
-CHUNK = 64  # queries whose scores are in memory at a time
+CHUNK = 32  # queries whose scores are in memory at a time
 
 
 def visible(q_len: int, kv_len: int, window: int | None = None, padding_mask: Tensor | None = None) -> Tensor:
@@ -36,12 +36,17 @@ def attend(q: Tensor, k: Tensor, v: Tensor, window: int | None = None, padding_m
         last = min(first + CHUNK, q_len)
         low = 0 if window is None else max(0, offset + first - window + 1)
         keys, values = k[:, :, low : offset + last], v[:, :, low : offset + last]
-        mask = _mask((offset + first, offset + last), (low, offset + last), window, padding_mask, q.device)
-        folded, mask = fold(q[:, :, first:last], k.shape[1]), _fold_mask(mask, q.shape[1] // k.shape[1])
+        folded = fold(q[:, :, first:last], k.shape[1])
         scores = (folded * q.shape[-1] ** -0.5) @ keys.transpose(-1, -2)  # (batch, kv_heads, group * queries, keys)
-        scores = scores.to(torch.promote_types(q.dtype, torch.float32)).masked_fill_(~mask, FAR)
-        # A row without keys has softmax NaN; zeros are what the caller can add and normalise.
-        weights = scores.softmax(-1).masked_fill_(~mask.any(-1, keepdim=True), 0.0)
+        scores = scores.to(torch.promote_types(q.dtype, torch.float32))
+        # All see the keys before the chunk, unless window or padding hide them: a pass over few scores, not over all.
+        start = offset + first if window is None and padding_mask is None else low
+        mask = _mask((offset + first, offset + last), (start, offset + last), window, padding_mask, q.device)
+        mask = _fold_mask(mask, q.shape[1] // k.shape[1])
+        scores[..., start - low :].masked_fill_(~mask, FAR)
+        weights = scores.softmax(-1)
+        if padding_mask is not None:  # a row without keys has softmax NaN; zeros can be added and normalised
+            weights = weights.masked_fill_(~mask.any(-1, keepdim=True), 0.0)
         out: Tensor = weights.to(q.dtype) @ values
         found.append(out.view(*q.shape[:2], last - first, q.shape[3]))
     return torch.cat(found, 2)
