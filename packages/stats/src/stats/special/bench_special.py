@@ -50,11 +50,11 @@ def bench_chi2_sf(race: Race, n: int) -> None:
 @pytest.mark.parametrize("n", SIZES)
 def bench_f_sf(race: Race, n: int) -> None:
     race(
-        lambda impl, x: impl.f_tail(x, True, False, 4.0, 95.0),
+        lambda impl, x: impl.f_tail(x, True, False, 3.0, 95.0),
         inputs=lambda: (points(n, 0.1, 30.0),),
         check=falling,
         clock=time.process_time,
-        unit="values, 4 and 95 degrees of freedom",
+        unit="values, 3 and 95 degrees of freedom",
     )
 
 

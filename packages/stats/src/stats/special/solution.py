@@ -30,6 +30,7 @@ SQUARED, LARGEST, TINIEST = 1e154, 1.7e308, 5e-324  # what can be squared, and w
 ENDLESS = 1e20  # degrees of freedom of F that are as good as any more
 HELD = 1e100  # beyond, t**2 / df is taken by logarithms
 SHIFTED = 16.0  # degrees of freedom from which Temme's expansion has 16 digits
+WHOLE = 64.0  # the largest shape that a finite sum is taken for
 TERMS = 28  # of that expansion
 NODES, PIECES = 40, 8  # of Gauss's rule, and where it is applied piece by piece
 FALL = 38.0  # the integrand is followed until it is exp(-FALL) of what it was
@@ -615,7 +616,14 @@ def _gamma_series(a: Real, x: Real) -> Real:
 
 
 def _gamma_fraction(a: Real, x: Real) -> Real:
-    """Return the continued fraction of the upper tail for x >= a, from its far end; DLMF 8.9.2, its even part."""
+    """Return the continued fraction of the upper tail for x >= a, from its far end; DLMF 8.9.2, its even part.
+
+    Degrees of freedom that are whole and few have a finite sum, DLMF 8.8.11, down to exp(-x) or erfc(sqrt(x)).
+    """
+    if (finite := _finite(a, lambda k: a - k, 1 / x)) is not None:
+        total, last = finite
+        root = _of(x).sqrt(x)
+        return total + last * (0.5 * math.sqrt(math.pi) / root * _erfcx(root)) if a % 1 else total
     base = x + 1 - a
     rest = 0.0 * x
     for k in range(int(8 + 90 / np.min(x) + 3.5 * math.sqrt(np.max(a))), 0, -1):
@@ -662,20 +670,14 @@ def _fisher(ratio: Real, a: Real, b: Real) -> Side:
     return side._replace(high=side.high + _pick(beyond < 0, -a, b) * beyond)
 
 
-def _beta(a: Real, b: Real, x: Pair, y: Pair, *, plain: bool = True) -> Side:
-    """Return a tail of the beta distribution of shapes a and b at x = 1 - y; ``plain`` where float64 has the digits."""
-    given = a, b, x, y
-    plain = plain and not isinstance(x[0], float) and x[0].size > 0 and np.max(a) + np.max(b) <= FEW
-    if plain:
-        apart: Pair = (b * x[0] - a * y[0], 0.0)
-    else:
-        zero = 0 * a
-        before = pairs.times((a, zero), y)
-        apart = pairs.add(pairs.times((b, zero), x), (-before[0], -before[1]))  # (a + b) x - a: how far beyond the mode
+def _beta(a: Real, b: Real, x: Pair, y: Pair) -> Side:
+    """Return a tail of the beta distribution of shapes a and b at x = 1 - y."""
+    plain = not isinstance(x[0], float) and x[0].size > 0 and np.max(a) + np.max(b) <= FEW  # float64 has the digits
+    apart = (b * x[0] - a * y[0], 0.0) if plain else _beyond_mode(a, b, x, y)
     left = apart[0] < 0
     if isinstance(a, float) and isinstance(left, np.ndarray):
         if left.any() and not left.all():  # apart, so that the shapes stay numbers: their series are polynomials then
-            halves = [_beta(a, b, _pick_some(x, half), _pick_some(y, half), plain=plain) for half in (left, ~left)]
+            halves = [_beta(a, b, _pick_some(x, half), _pick_some(y, half)) for half in (left, ~left)]
             return Side(*(_joined(left, *parts) for parts in zip(*halves, strict=True)))
         left = bool(left.size and left[0])
     # The right tail, where y is the smaller one; the left tail is the right one of the mirrored distribution.
@@ -685,12 +687,13 @@ def _beta(a: Real, b: Real, x: Pair, y: Pair, *, plain: bool = True) -> Side:
     n = pairs.two_sum(a, b)
     if plain:
         high = _deviance_plain(a, n[0] * x[0], apart[0]) + _deviance_plain(b, n[0] * y[0], -apart[0])
-        if not np.max(high) <= 0.5 * CALM:
-            return _beta(*given, plain=False)
         low: Real = 0.0
+        if not high.max() <= 0.5 * CALM:
+            steep, low = ~(high <= 0.5 * CALM), np.zeros_like(high)
+            one, two, at, rest = _where(a, steep), _where(b, steep), _pick_some(x, steep), _pick_some(y, steep)
+            high[steep], low[steep] = _deviances(one, two, at, rest, _beyond_mode(one, two, at, rest))
     else:
-        first = _deviance(a, pairs.times(n, x), (-apart[0], -apart[1]))
-        high, low = pairs.add(first, _deviance(b, pairs.times(n, y), apart))
+        high, low = _deviances(a, b, x, y, apart)
     rest = _stirling_rest(n[0]) - _stirling_rest(a) - _stirling_rest(b)
     density = _of(a).sqrt(a / n[0] * b / (2 * math.pi)) * _of(a).exp(rest)
     # Where x is so small, or both shapes are, the other tail has the shorter series.
@@ -699,6 +702,20 @@ def _beta(a: Real, b: Real, x: Pair, y: Pair, *, plain: bool = True) -> Side:
     regions = [(other, _beta_other), (b < SHORT, _beta_series), (short, _beta_fraction), (None, _beta_integral)]
     ratio = _by_region(regions, a, b, n[0], x[0], y[0], apart[0])
     return Side(left == other, high, low, density * ratio, density)
+
+
+def _beyond_mode(a: Real, b: Real, x: Pair, y: Pair) -> Pair:
+    """Return (a + b) x - a."""
+    zero = 0 * a
+    before = pairs.times((a, zero), y)
+    return pairs.add(pairs.times((b, zero), x), (-before[0], -before[1]))
+
+
+def _deviances(a: Real, b: Real, x: Pair, y: Pair, apart: Pair) -> Pair:
+    """Return the exponent of a beta density as a pair."""
+    n = pairs.two_sum(a, b)
+    first = _deviance(a, pairs.times(n, x), (-apart[0], -apart[1]))
+    return pairs.add(first, _deviance(b, pairs.times(n, y), apart))
 
 
 def _beta_other(a: Real, b: Real, n: Real, x: Real, y: Real, slope: Real) -> Real:
@@ -710,7 +727,16 @@ def _beta_series(a: Real, b: Real, n: Real, x: Real, y: Real, slope: Real) -> Re
 
 
 def _beta_fraction(a: Real, b: Real, n: Real, x: Real, y: Real, slope: Real) -> Real:
-    """Return the continued fraction of the right tail from its far end; Didonato and Morris 1992, TOMS 18(3), eq. 9."""
+    """Return the continued fraction of the right tail from its far end; Didonato and Morris 1992, TOMS 18(3), eq. 9.
+
+    Degrees of freedom that are whole and few have a finite sum, DLMF 8.17.20, down to y**b or the tail of t.
+    """
+    if (finite := _finite(a, lambda k: (a - k) / (n - 1 - k), 1 / x)) is not None:
+        total, last = finite
+        if not a % 1:
+            return total
+        t = _student(_of(x).sqrt(2 * b * (x / y)), 2 * b)
+        return total + last * t.ratio / t.density / _of(x).sqrt(x)
     found = _at_once(lambda k: (n + k) / (b + 1 + k), y) if isinstance(n, float) and not isinstance(y, float) else None
     if found is not None:  # the power series, where it is not too long: a few calls of numpy do it
         return found / b
@@ -799,6 +825,25 @@ def _series(ratio: Callable[[Real], Real], x: Real, parameter: Real) -> Real:
         total += term
         n += 1
     return total
+
+
+def _finite(a: Real, ratio: Callable[[Real], Real], u: Real) -> tuple[Real, Real] | None:
+    """Return the sum of ratio(0) u / a, ratio(0) ratio(1) u**2 / a, ..., a term for each 1 in ``a``, and the last term.
+
+    None where ``a`` is no half of a small whole number.
+    """
+    if not isinstance(a, float) or a > WHOLE or 2 * a % 1:
+        return None
+    if isinstance(u, float):
+        total, term = 0.0, 1 / a
+        for k in range(int(a)):
+            term *= ratio(k) * u
+            total += term
+        return total, term
+    top = u.max(initial=TINIEST)
+    terms = np.cumprod(ratio(np.arange(int(a))) * top) / a
+    last = terms[-1] * (u / top) ** len(terms) if len(terms) else 1 / a
+    return _polynomial(np.concatenate([[0.0], terms]), u / top), last
 
 
 def _at_once(ratio: Callable[[Real], Real], x: Vector) -> Vector | None:
