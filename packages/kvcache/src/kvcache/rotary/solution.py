@@ -79,10 +79,11 @@ def turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 def _turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    # (a, b) -> (a cos - b sin, b cos + a sin): with the sign in the table, swapped halves need one product and one sum.
+    # (a, b) -> (a cos - b sin, b cos + a sin): with the sign in the table, swapped halves need one product and one sum,
+    # both in the memory of the copy that the swap makes anyway.
     wide = x.to(cos.dtype)
     swapped = torch.roll(wide, x.shape[-1] // 2, -1)
-    return torch.addcmul(wide * cos, swapped, sin).to(x.dtype)
+    return swapped.mul_(sin).addcmul_(wide, cos).to(x.dtype)
 
 
 def scaled_frequencies(head_dim: int, base: float, scaling: Scaling) -> Scaled:
