@@ -434,6 +434,7 @@ def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     capability = torch.backends.cpu.get_cpu_capability()
     if options != ["-march=native"] and capability not in ("AVX2", "AVX512"):
         pytest.skip("this processor has no AVX2")
+    torch.set_num_threads(2)  # which share the rows, and then the outputs
     monkeypatch.setattr(_native, "COMPILE", (*(o for o in _native.COMPILE if not o.startswith("-march")), *options))
     found = _native.library.__wrapped__("quant.int8", "_w8a8")
     if found is None:
