@@ -1,6 +1,7 @@
 """What every implementation of ``stats.sample_size`` has to do."""
 
 import math
+from functools import cache
 from statistics import NormalDist
 from types import ModuleType
 from typing import Any
@@ -16,6 +17,7 @@ EXACT = 1e-11  # the goal
 FALSE_ALARM = 4  # standard errors: a right answer is further off once in 15,000 simulations
 
 
+@cache  # for all implementations
 def exact_power(shift: float, df: float, cut_share: float) -> tuple[Any, Any]:
     """Return the tails above the critical value and below minus it, by mpmath with 30 digits."""
     from mpmath import mp, mpf  # noqa: PLC0415 - the oracle of few tests
@@ -259,6 +261,7 @@ def test_solving_chi2_inverts_the_power(impl: ModuleType) -> None:
     assert impl.power_chi2(w, 300, 4) == pytest.approx(0.85, abs=SOLVED), f"w = {w:.4f}"
 
 
+@cache  # for all implementations
 def exact_tost(d: float, n: int, margin: float, alpha: float) -> Any:
     """Return the power of two one-sided tests of pairs, by mpmath over the spread."""
     from mpmath import mp, mpf  # noqa: PLC0415 - the oracle of few tests
