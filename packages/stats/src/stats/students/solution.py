@@ -14,6 +14,8 @@ from stats.students import Alternative, NanPolicy
 
 Array = NDArray[np.float64]
 BLOCK = 1 << 15  # values of many tests worked on at a time: they stay in the cache
+SHORT = 128  # values up to which dot products are as exact as numpy's sum; BLAS has threads for many, which wait
+UNTHREADED = 10_000  # values up to which BLAS has none
 TERMS = 17
 LOG2, ROOT_TAU = math.log(2), math.sqrt(2 * math.pi)
 
@@ -159,7 +161,8 @@ def _sample(values: ArrayLike, axis: int | None, nan_policy: NanPolicy) -> Sampl
     if x.ndim == 1 and x.size:
         pivot = x.item(0)
         d = x - (pivot if math.isfinite(pivot) else math.nan)
-        total, squares = float(np.add.reduce(d)), float(d.dot(d))
+        total = float(np.add.reduce(d))
+        squares = float(d.dot(d) if d.size <= UNTHREADED else np.einsum("i,i->", d, d))
         if squares == squares and total * total <= 0.9 * x.size * squares:  # noqa: PLR0124
             return Sample(x.size, pivot, total / x.size, squares - total * total / x.size)
         if squares == 0:
@@ -232,9 +235,12 @@ def _sums(x: Array, pivot: Array | None, present: NDArray[np.bool_] | None) -> t
             d = np.subtract(d, pivot[part, None], out=held[: len(d)])
         if present is not None:
             d[~present[part]] = 0
-        # Short rows: numpy's sum is no more exact up to 128 values, and slower.
-        total[part] = np.vecdot(d, ones) if length <= 128 else d.sum(-1)  # noqa: PLR2004
-        np.vecdot(d, d, out=squares[part])
+        if length <= SHORT:
+            np.vecdot(d, ones, out=total[part])
+            np.vecdot(d, d, out=squares[part])
+        else:
+            d.sum(-1, out=total[part])
+            np.einsum("ij,ij->i", d, d, out=squares[part])
     return total, squares
 
 
