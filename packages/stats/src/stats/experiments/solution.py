@@ -19,6 +19,7 @@ Vector = NDArray[np.float64]
 LEAST = 1e-300  # of what has all the digits of a float64
 SMALL_COUNT = 5  # expected counts below make the chi-square law a poor approximation
 ROUNDING = 8 * float(np.finfo(float).eps)  # of the values: a standard deviation that small is none
+UNTHREADED = 10_000  # values up to which BLAS has no threads
 NODES = 16  # of the Gauss-Legendre rule in each panel
 
 
@@ -392,8 +393,8 @@ def _largest(a: Vector, b: Vector) -> float:
 
 
 def _dot(a: Vector, b: Vector) -> float:
-    """Return the sum of products, without BLAS: its threads wait longer for each other than the sum takes."""
-    return float(np.einsum("i,i->", a, b))
+    """Return the sum of products, without BLAS's threads: they wait longer for each other than the sum takes."""
+    return float(a.dot(b) if a.size <= UNTHREADED else np.einsum("i,i->", a, b))
 
 
 def _centred(x: Vector) -> tuple[float, Vector]:
