@@ -11,18 +11,6 @@ from kvcache import _attend, _native, _step
 from kvcache.decoder import Config, Decoder
 
 
-@pytest.fixture(autouse=True)
-def threads(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Spare small tensors a pool of threads, which wait for each other where the machine has other work as well.
-
-    The kernels' own tests keep it: each thread has a scratch of its own.
-    """
-    before = torch.get_num_threads()
-    torch.set_num_threads(before if request.path.name in ("test_native.py", "test_step.py") else 1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture
 def decoder_of() -> Callable[..., Decoder]:
     """Return what makes a decoder with the same random weights at each call, in torch's kernels."""
