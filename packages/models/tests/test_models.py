@@ -181,6 +181,12 @@ class TestLoad:
         with pytest.raises(ValueError, match="does not load"):
             load(tmp_path)
 
+    def test_a_folder_without_a_tokenizer(self, tmp_path: Path) -> None:
+        load("tinylm").model.save_pretrained(tmp_path)
+        with pytest.raises(ValueError, match=r"does not load: .*tokenizer.* serialization file") as refused:
+            load(tmp_path)
+        assert "\n" not in str(refused.value)
+
 
 class TestTool:
     def run(self, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:

@@ -3,6 +3,7 @@
 import hashlib
 import importlib.util
 import socket
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -83,8 +84,7 @@ def load(source: str | Path, *, dtype: torch.dtype = torch.float32, device: str 
         tokenizer = AutoTokenizer.from_pretrained(folder, **known)
     except (OSError, ValueError, SafetensorError) as error:
         if Path(text).exists():
-            first = str(error).strip().split("\n")[0]
-            msg = f"{text} does not load: {first}"
+            msg = f"{text} does not load: {textwrap.shorten(str(error), 240, placeholder=' ...')}"
         else:
             why = "the hub is unreachable" if known["local_files_only"] else "the hub has none that loads"
             msg = f"no model at '{text}': not a folder, not one of {', '.join(NAMES)}, and {why}"
