@@ -2,7 +2,9 @@
 
 import json
 import subprocess
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -305,6 +307,20 @@ def test_slow_is_left_out(pytester: pytest.Pytester, toy: Path) -> None:
     )
     run(pytester, "--impl=solution").assert_outcomes(passed=1, deselected=1)
     run(pytester, "--impl=solution", "-m", "slow").assert_outcomes(passed=1, deselected=1)
+
+
+def test_torch_has_one_thread_unless_asked(
+    pytester: pytest.Pytester, toy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[int] = []
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(set_num_threads=given.append))
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    (toy / "test_sums.py").write_text(
+        "import pytest\n@pytest.mark.threads(2)\ndef test_two(impl): pass\ndef test_one(impl): pass\n"
+        "@pytest.mark.slow\ndef test_all(impl): pass\n"
+    )
+    run(pytester, "--impl=solution", "-m", "slow or not slow").assert_outcomes(passed=3)
+    assert given == [2, 1, 7]
 
 
 def test_warnings_are_errors_only_in_our_packages(pytester: pytest.Pytester, toy: Path) -> None:

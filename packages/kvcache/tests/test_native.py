@@ -12,6 +12,7 @@ from kvcache import _attend, _native
 from kvcache.attention.solution import attend_grouped
 from kvcache.paging.solution import PagedCache, paged_attention
 
+pytestmark = pytest.mark.threads(2)  # each has a scratch of its own
 needs_compiler = pytest.mark.skipif(_native.library("kvcache", "_attend") is None, reason="no C compiler")
 
 

@@ -15,7 +15,10 @@ from kvcache.decoder import Decoder, Int8Linear, Linear
 from kvcache.kivi.solution import QuantizedCache
 from kvcache.paging.solution import PagedCache
 
-pytestmark = pytest.mark.skipif(not _step.available(), reason="no C compiler")
+pytestmark = [
+    pytest.mark.skipif(not _step.available(), reason="no C compiler"),
+    pytest.mark.threads(2),  # each has a scratch of its own
+]
 
 
 def model_of(layers: int = 2, heads: int = 4, kv_heads: int = 2, head_dim: int = 16, **more: Any) -> Any:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import importlib
 import linecache
+import os
 import re
+import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +30,7 @@ MARKS = (
     "slow: left out unless asked for with -m slow",
     "only(*implementations): run for these implementations alone",
     "known(*implementations, reason): these are expected to fail, and the test fails when they do not",
+    "threads(count): how many torch has in this test; else one, in slow tests one for each processor",
 )
 THREAD_ERRORS = pytest.StashKey[list[BaseException]]()
 IS_TODO = pytest.StashKey[bool]()
@@ -199,6 +202,20 @@ def device(request: pytest.FixtureRequest) -> str:
     if name != "cpu" and not getattr(importlib.import_module("torch"), name).is_available():
         pytest.fail(f"--device {name}: this machine has none", pytrace=False)
     return name
+
+
+def all_threads() -> int:
+    """Return how many threads torch may use: what the environment says, else one for each processor."""
+    return int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Settle torch's threads: over small tensors they wait for each other where the machine has other work as well."""
+    if torch := sys.modules.get("torch"):
+        mark = item.get_closest_marker("threads")
+        usual = all_threads() if item.get_closest_marker("slow") else 1
+        torch.set_num_threads(mark.args[0] if mark else usual)
 
 
 @pytest.hookimpl(wrapper=True)

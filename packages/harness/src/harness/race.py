@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-import os
 import statistics
 import sys
 import time
@@ -15,7 +14,7 @@ import pytest
 
 from harness import results, runs
 from harness.exercise import Exercise, exercise_of, exercises_below
-from harness.plugin import find_todos, lacks, load
+from harness.plugin import all_threads, find_todos, lacks, load
 from harness.results import Result
 
 if TYPE_CHECKING:
@@ -61,7 +60,7 @@ class Race:
         ``flops`` are what any implementation has to move and compute; with them the table states the physical limit.
         """
         sync = self._settle_torch()
-        result = Result(self.exercise.name, self._case(unit), self.device, _threads())
+        result = Result(self.exercise.name, self._case(unit), self.device, all_threads())
         result.limit, result.limit_text = self._limit(bytes, flops)
         states = self._contestants(result, run, inputs, check, prepare)
         times = self._warm_up(states, run, inputs(), sync, clock)
@@ -88,7 +87,7 @@ class Race:
         torch = sys.modules.get("torch")
         if torch is None:
             return lambda: None
-        torch.set_num_threads(_threads())
+        torch.set_num_threads(all_threads())
         return torch.accelerator.synchronize if self.device != "cpu" else lambda: None
 
     def _case(self, unit: str) -> str:
@@ -173,11 +172,6 @@ def _seconds(call: Callable[[], object], times: int, sync: Callable[[], object],
         call()
     sync()
     return (clock() - start) / times
-
-
-def _threads() -> int:
-    """Return how many threads torch may use: what the environment says, else one for each processor."""
-    return int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
 
 
 def measure_bandwidth(device: str) -> float:
