@@ -175,7 +175,9 @@ def compare(
     contexts: Annotated[str, typer.Option(help="lengths of the prompt, with commas between them")] = "64,192,384",
     tokens: Annotated[int, typer.Option(help="how many tokens to generate after each")] = 64,
     rounds: Annotated[int, typer.Option(help="interleaved rounds")] = 5,
-    out: Annotated[Path, typer.Option(help="the picture")] = Path("kvcache-report") / "compare.png",
+    out: Annotated[
+        Path | None, typer.Option(help="the picture; kvcache-report/compare.png, or none with --json")
+    ] = None,
     as_json: JsonOption = False,  # noqa: FBT002
     device: DeviceOption = "auto",
     mine: MineOption = "",
@@ -185,13 +187,11 @@ def compare(
     if len(lengths) != len(contexts.split(",")) or min(lengths) < 1 or tokens < 1 or rounds < 1:
         msg = f"--contexts {contexts} --tokens {tokens} --rounds {rounds}: positive numbers are wanted"
         raise ValueError(msg)
-    if out.suffix not in PICTURES:
-        msg = f"--out {out}: a name that ends in {', '.join(PICTURES)} is wanted"
-        raise ValueError(msg)
     code = choose_all("kvcache", ("attention", "rotary", "caches", "paging", "kivi"), mine)
     place = pick_device(device)
-    if not as_json:
-        out.parent.mkdir(parents=True, exist_ok=True)  # what cannot be written to is refused before any work
+    out = out if out or as_json else Path("kvcache-report") / "compare.png"
+    if out:
+        settle(out)
     loaded = load(model, place)
     plain = run_on(code, Decoder.from_model(loaded.model))
     if max(lengths) + tokens > plain.config.positions:
@@ -208,6 +208,8 @@ def compare(
         prompt = torch.tensor([text[:length]], device=place)
         results[length] = race(loaded.model, ours, prompt, tokens, rounds)
     last = results[lengths[-1]]
+    if out:
+        draw(results, out)
     if as_json:
         typer.echo(json.dumps({"rows": [asdict(row) for row in last]}))
         return
@@ -220,8 +222,15 @@ def compare(
         same = "yes" if row.tokens_equal else "no"
         table.add_row(row.name, f"{row.tokens_per_second:.0f}", ratio, f"{row.cache_bytes / 1e6:.2f}", same)
     console.print(table)
-    draw(results, out)
     console.print(f"picture: {out}", highlight=False)
+
+
+def settle(out: Path) -> None:
+    """Refuse before any work what is no picture or cannot be written to."""
+    if out.suffix not in PICTURES:
+        msg = f"--out {out}: a name that ends in {', '.join(PICTURES)} is wanted"
+        raise ValueError(msg)
+    out.parent.mkdir(parents=True, exist_ok=True)
 
 
 def draw(results: dict[int, Any], out: Path) -> None:
