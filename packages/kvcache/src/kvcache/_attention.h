@@ -77,7 +77,8 @@ static float soften(float *scores, long first, long last) {
 }
 
 // Attend from `rows` rows, `q` already divided by sqrt(dim); row m sees positions up to `last[m]`, exclusive. `q` and
-// `out` are (rows, dim), lying as `floats_of` leaves elements of this kind; `scratch` holds rows * width + dim * LANES floats, width at least LANES above the last position.
+// `out` are (rows, dim), lying as `floats_of` leaves elements of this kind; `scratch` holds rows * width + dim * LANES
+// floats, width at least LANES above the last position.
 INLINE void band(int kind, const Cached *c, const float *q, const long *last, long rows, float *out, float *scratch) {
     long first[BAND], low = last[0], high = 0, dim = c->dim, width = c->width;
     float total[BAND], *tile = scratch, *scores = scratch + dim * LANES;
