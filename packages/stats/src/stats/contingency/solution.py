@@ -8,11 +8,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from stats.contingency import Lambda
 from stats.result import Result
+from stats.shared import tail_and_log
 from stats.special import Real
 from stats.special.solution import chi2
 
 Table = NDArray[np.float64]
-LEAST = 1e-300  # of what has all the digits of a float64
 SMALL = 5.0  # Cochran 1954: expected counts below make the chi-square law a poor approximation
 
 
@@ -187,11 +187,7 @@ def _tail(x: float, df: int) -> tuple[float, float]:
     if df == 0:
         return 1.0, 0.0
     if x > 400 or df > 60:  # noqa: PLR2004 - where the exponent's rounding shows, and the sum gets long
-        if x < df:  # below the mean, near probability 1, the logarithm has more digits to give
-            log_pvalue = float(chi2.logsf(x, df))
-            return math.exp(log_pvalue), log_pvalue
-        pvalue = float(chi2.sf(x, df))
-        return pvalue, math.log(pvalue) if pvalue > LEAST else float(chi2.logsf(x, df))
+        return tail_and_log(chi2, x, df, df)
     half = 0.5 * x
     if df % 2:
         total, order = math.erfc(math.sqrt(half)), 0.5

@@ -5,21 +5,19 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import accumulate
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from stats.experiments import Arm, Decision, Exposure, Peeks
 from stats.result import Result
-from stats.special import Distribution
+from stats.shared import dot, tail_and_log
 from stats.special.solution import chi2, t
 
 Vector = NDArray[np.float64]
-LEAST = 1e-300  # of what has all the digits of a float64
 SMALL_COUNT = 5  # expected counts below make the chi-square law a poor approximation
 ROUNDING = 8 * float(np.finfo(float).eps)  # of the values: a standard deviation that small is none
-UNTHREADED = 10_000  # values up to which BLAS has no threads
 NODES = 16  # of the Gauss-Legendre rule in each panel
 
 
@@ -122,7 +120,7 @@ def srm(counts: Mapping[Arm, int] | Sequence[int], weights: Mapping[str, float] 
     statistic, df = sum((x - expected) ** 2 / expected for x, expected in parts), len(parts) - 1
     gaps = [(x / n - share, math.sqrt(share * (1 - share) / n)) for x, share in kept]
     gap, error = max(gaps, key=lambda each: abs(each[0] / each[1]))
-    pvalue, log_pvalue = _tail(chi2, statistic, df, df)
+    pvalue, log_pvalue = tail_and_log(chi2, statistic, df, df)
     return Result(statistic, pvalue, log_pvalue, df, gap, error, n, "two-sided", "chi-square, SRM")
 
 
@@ -139,10 +137,10 @@ def cuped(first: ArrayLike, second: ArrayLike, first_before: ArrayLike, second_b
     if (a.size, b.size) != (x.size, y.size):
         raise ValueError(f"{a.size} and {b.size} units, but {x.size} and {y.size} values before the experiment")
     (_, dx), (_, dy) = _centred(x), _centred(y)
-    spread = _dot(dx, dx) + _dot(dy, dy)
+    spread = dot(dx, dx) + dot(dy, dy)
     if spread <= (x.size + y.size) * (ROUNDING * _largest(x, y)) ** 2:
         raise ValueError("the covariate is constant in both arms: it explains nothing")
-    theta = (_dot(dx, a) + _dot(dy, b)) / spread
+    theta = (dot(dx, a) + dot(dy, b)) / spread
     size = max(_largest(a, b), abs(theta) * _largest(x, y))
     return _welch(a - theta * x, b - theta * y, method="CUPED, Welch's t", size=size)
 
@@ -392,24 +390,10 @@ def _largest(a: Vector, b: Vector) -> float:
     return max(float(a.max()), -float(a.min()), float(b.max()), -float(b.min()))
 
 
-def _dot(a: Vector, b: Vector) -> float:
-    """Return the sum of products, without BLAS's threads: they wait longer for each other than the sum takes."""
-    return float(a.dot(b) if a.size <= UNTHREADED else np.einsum("i,i->", a, b))
-
-
 def _centred(x: Vector) -> tuple[float, Vector]:
     """Return the mean, and the distances from it."""
     mean = float(np.add.reduce(x)) / x.size
     return mean, x - mean
-
-
-def _tail(law: Distribution[Any], x: float, df: float, centre: float) -> tuple[float, float]:
-    """Return the probability above x and its logarithm: below the centre the logarithm has more digits to give."""
-    if x < centre:
-        log_pvalue = float(law.logsf(x, df))
-        return math.exp(log_pvalue), log_pvalue
-    pvalue = float(law.sf(x, df))
-    return pvalue, math.log(pvalue) if pvalue > LEAST else float(law.logsf(x, df))
 
 
 def _welch(
@@ -431,7 +415,7 @@ def _welch(
 
 def _contrast(a: Vector, b: Vector, size: float) -> Contrast:
     (first, da), (second, db) = _centred(a), _centred(b)
-    spreads = _dot(da, da) / (a.size - 1), _dot(db, db) / (b.size - 1)
+    spreads = dot(da, da) / (a.size - 1), dot(db, db) / (b.size - 1)
     if max(spreads) <= (ROUNDING * size) ** 2:
         raise ValueError("both arms are constant: without any spread there is nothing to compare a difference with")
     u, v = spreads[0] / a.size, spreads[1] / b.size
@@ -443,7 +427,7 @@ def _tested(contrast: Contrast, alternative: str, null: float, method: str) -> R
     estimate, error, df, n = contrast
     statistic = (estimate - null) / error
     size = {"two-sided": abs(statistic), "greater": statistic, "less": -statistic}[alternative]
-    pvalue, log_pvalue = _tail(t, size, df, 0.0)
+    pvalue, log_pvalue = tail_and_log(t, size, df, 0.0)
     if alternative == "two-sided":
         pvalue, log_pvalue = 2 * pvalue, log_pvalue + math.log(2)
     return Result(statistic, pvalue, log_pvalue, df, estimate, error, n, alternative, method)

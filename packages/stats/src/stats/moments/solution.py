@@ -23,8 +23,8 @@ class Moments:
     def __init__(self, order: int = FULL) -> None:
         """Start with nothing seen; ``n`` counts the values.
 
-        With ``order=2`` mean and variance alone are kept, for a third of the time. Raises ValueError for an order other
-        than 2 and 4.
+        With ``order=2`` mean and variance alone are kept, in less time. Raises ValueError for an order other than 2
+        and 4.
         """
         if order not in (2, FULL):
             msg = f"order is {order!r}, must be 2 (mean and variance) or 4 (skewness and kurtosis too)"

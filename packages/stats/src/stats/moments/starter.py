@@ -12,8 +12,8 @@ class Moments:
     def __init__(self, order: int = FULL) -> None:
         """Start with nothing seen; ``n`` counts the values.
 
-        With ``order=2`` mean and variance alone are kept, for a third of the time. Raises ValueError for an order other
-        than 2 and 4.
+        With ``order=2`` mean and variance alone are kept, in less time. Raises ValueError for an order other than 2
+        and 4.
         """
         if order != FULL:
             raise NotImplementedError("TODO 4 (stretch, about 12 lines): mean and variance at the speed of a read")

@@ -231,7 +231,10 @@ def test_memory_does_not_grow_with_the_stream(impl: ModuleType) -> None:
 )
 def test_mean_and_variance_alone_keep_their_digits(impl: ModuleType, values: np.ndarray) -> None:
     assert_close(seen(impl, values, order=2), values, PAIRWISE, names=("mean", "variance"))
-    assert_close(seen(impl, *np.array_split(values, 3), order=2), values, 1e-7, names=("mean", "variance"))
+    # Joining rounds a mean to eps of its size, which is condition * eps of the spread.
+    condition = abs(exact(values)["mean"]) / math.sqrt(exact(values)["variance"])
+    parts = seen(impl, *np.array_split(values, 3), order=2)
+    assert_close(parts, values, max(PAIRWISE, 8 * condition * EPS), names=("mean", "variance"))
 
 
 @pytest.mark.stretch

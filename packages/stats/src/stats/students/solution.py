@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from stats.result import Result
+from stats.shared import dot
 from stats.special import Real
 from stats.special.solution import f, t
 from stats.students import Alternative, NanPolicy
@@ -15,7 +16,6 @@ from stats.students import Alternative, NanPolicy
 Array = NDArray[np.float64]
 BLOCK = 1 << 15  # values of many tests worked on at a time: they stay in the cache
 SHORT = 128  # values up to which dot products are as exact as numpy's sum; BLAS has threads for many, which wait
-UNTHREADED = 10_000  # values up to which BLAS has none
 TERMS = 17
 LOG2, ROOT_TAU = math.log(2), math.sqrt(2 * math.pi)
 
@@ -161,8 +161,7 @@ def _sample(values: ArrayLike, axis: int | None, nan_policy: NanPolicy) -> Sampl
     if x.ndim == 1 and x.size:
         pivot = x.item(0)
         d = x - (pivot if math.isfinite(pivot) else math.nan)
-        total = float(np.add.reduce(d))
-        squares = float(d.dot(d) if d.size <= UNTHREADED else np.einsum("i,i->", d, d))
+        total, squares = float(np.add.reduce(d)), dot(d, d)
         if squares == squares and total * total <= 0.9 * x.size * squares:  # noqa: PLR0124
             return Sample(x.size, pivot, total / x.size, squares - total * total / x.size)
         if squares == 0:
