@@ -29,17 +29,21 @@ def choose_qparams(
     """
     group = _group(x, bits, granularity)
     low, high = _ranges(x, granularity, group)  # (rows, groups) each
-    _refuse_nonfinite(low, high)
     highest, steps = (1 << (bits - 1)) - 1, (1 << bits) - 1
     if symmetric:
-        scale = torch.maximum(-low, high) / highest
+        scale = torch.maximum(-low, high).div_(highest)
     else:
         low, high = low.clamp(max=0), high.clamp(min=0)
-        scale = high / steps - low / steps  # divided first: high - low may overflow
-    # A scale below the smallest normal number would flush to 0 on some devices, and 1 is as good as any for zeros.
-    scale = torch.where(scale > 0, scale.clamp(min=TINY), 1.0)
-    zero_point = torch.zeros_like(scale) if symmetric else (highest - steps - low / scale).round_()
-    return QParams(scale, zero_point.clamp_(highest - steps, highest).to(torch.int32), group, bits)
+        scale = (high / steps).sub_(low / steps)  # divided first: high - low may overflow
+    ends = torch.aminmax(scale)
+    _refuse_nonfinite(*ends)  # a scale is finite where both ends of its slice are
+    if float(ends[0]) < TINY:
+        # A smaller scale would flush to 0 on some devices, and 1 is as good as any for zeros.
+        scale = torch.where(scale > 0, scale.clamp(min=TINY), 1.0)
+    if symmetric:
+        return QParams(scale, torch.zeros_like(scale, dtype=torch.int32), group, bits)
+    zero_point = (low / scale).neg_().add_(highest - steps).round_().clamp_(highest - steps, highest)
+    return QParams(scale, zero_point.to(torch.int32), group, bits)
 
 
 def quantize(x: Tensor, qparams: QParams) -> Tensor:
@@ -148,9 +152,10 @@ def _parts(source: Tensor, target: Tensor, qparams: QParams) -> Iterator[tuple[T
 
 
 def pieces(x: Tensor) -> list[slice]:
-    """Cut (rows, ...) into slices of rows that fit the cores' caches; one slice on an accelerator."""
+    """Cut (rows, ...) into even slices of rows that fit the cores' caches; one slice on an accelerator."""
     fit = CACHED * torch.get_num_threads()  # each thread takes its share of a slice
-    count = max(1, fit // max(1, x.shape[1:].numel())) if x.device.type == "cpu" else x.shape[0]
+    number = -(-x.numel() // fit) if x.device.type == "cpu" else 1
+    count = max(1, -(-x.shape[0] // max(1, number)))
     return [slice(at, at + count) for at in range(0, x.shape[0], count)]
 
 
@@ -163,7 +168,8 @@ def _ranges(x: Tensor, granularity: Granularity, group: int) -> tuple[Tensor, Te
     views = [x[:, :whole].unflatten(1, (-1, group))] if whole else []
     views += [x[:, None, whole:]] if whole < x.shape[1] else []
     # Two reductions are many times faster than one aminmax: along a dimension that is not vectorised on CPUs.
-    low, high = (torch.cat([reduce(view, 2) for view in views], 1) for reduce in (torch.amin, torch.amax))
+    ends = ([reduce(view, 2) for view in views] for reduce in (torch.amin, torch.amax))
+    low, high = (torch.cat(parts, 1) if len(parts) > 1 else parts[0] for parts in ends)
     return low.float(), high.float()
 
 
