@@ -942,3 +942,59 @@ def test_tinylm_stays_nearer_to_float32(impl: ModuleType, device: str, bits: int
     found = left(ours, names, bits, model, heldout[::12])
     print(f"{bits} bits, {rounding}: {found:.3f} of plain rounding's divergence")  # noqa: T201 - with -s
     assert found < most, f"{bits} bits: the divergence is {found:.3f} of plain rounding's, wanted under {most}"
+
+
+class Trained(nn.Module):
+    """A linear layer whose codes and scales follow gradients: on the way back, rounding counts as the identity."""
+
+    def __init__(self, weight: Tensor, codes: Tensor, qparams: QParams) -> None:
+        super().__init__()
+        self.qparams = qparams
+        self.zero_point = self.wide(qparams.zero_point.float(), codes)
+        self.logs = nn.Parameter(qparams.scale.log())
+        steps = codes - self.zero_point
+        # As near the float weight as each code allows: small moves flip some, and none flips at once.
+        self.steps = nn.Parameter(steps + (weight / self.wide(qparams.scale, codes) - steps).clamp(-0.45, 0.45))
+
+    def wide(self, of_groups: Tensor, like: Tensor) -> Tensor:
+        return of_groups.repeat_interleave(self.qparams.group, 1)[:, : like.shape[1]]
+
+    def forward(self, x: Tensor) -> Tensor:
+        codes = (self.steps + self.zero_point).round().clamp(self.qparams.lowest, self.qparams.highest)
+        steps = self.steps + (codes - self.zero_point - self.steps).detach()
+        return F.linear(x, steps * self.wide(self.logs.exp(), steps))
+
+
+@pytest.mark.stretch
+@pytest.mark.slow
+@pytest.mark.only("solution")
+def test_what_training_the_codes_would_bring(impl: ModuleType, device: str) -> None:
+    """Quantization-aware training from where refitting ends, towards the float model's predictions."""
+    model, train, heldout = tinylm(device)
+    ours = copy.deepcopy(model)
+    found = impl.gptq_model(ours, batches(spread(train, 64)[0]), 4, 32, impl.gptq_refit)
+    before = left(ours, list(found), 4, model, heldout[::12])
+    ours.requires_grad_(requires_grad=False)
+    for name, (codes, qparams) in found.items():
+        ours.set_submodule(name, Trained(model.get_parameter(f"{name}.weight").data, codes, qparams))
+    layers = [module for module in ours.modules() if isinstance(module, Trained)]
+    adam = torch.optim.Adam(
+        [{"params": [m.steps for m in layers], "lr": 2e-3}, {"params": [m.logs for m in layers], "lr": 1e-4}],
+        betas=(0.9, 0.95),
+    )
+    count = 300
+    rate = torch.optim.lr_scheduler.LambdaLR(adam, lambda at: min(1, (at + 1) / 20) * (1 - at / count))
+    draw = torch.Generator().manual_seed(0)
+    for _ in range(count):
+        ids = train[torch.randint(len(train), (4,), generator=draw).to(train.device)]
+        with torch.no_grad():
+            wanted = model(input_ids=ids).logits.log_softmax(-1)
+        lost = F.kl_div(ours(input_ids=ids).logits.log_softmax(-1), wanted, log_target=True, reduction="sum")
+        adam.zero_grad()
+        (lost / ids.numel()).backward()
+        adam.step()
+        rate.step()
+    after = left(ours, list(found), 4, model, heldout[::12])
+    print(f"refitted {before:.3f}, trained on {count * 2048} tokens {after:.3f}")  # noqa: T201 - with -s
+    assert abs(before - 0.43) < NEAR
+    assert abs(after - 0.37) < NEAR
