@@ -394,6 +394,15 @@ def test_each_row_of_an_embedding_has_a_scale_of_its_own() -> None:
     assert off.max() <= 0.5 / 127 * 1.001, f"row {int(off.argmax())} is {off.max():.2%} of its largest number off"
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_an_embedding_gives_the_dtype_of_its_model(dtype: torch.dtype) -> None:
+    table, ids = nn.Embedding(10, 16), torch.arange(10)
+    wanted = table.weight.detach()
+    for found in (Int8Embedding.from_float(copy.deepcopy(table).to(dtype)), Int8Embedding.from_float(table).to(dtype)):
+        assert found(ids).dtype == dtype, "the layers behind it could not read what it gives"
+        assert (found(ids).float() - wanted).norm() / wanted.norm() < 0.01
+
+
 def test_embeddings_that_stay() -> None:
     class Odd(nn.Module):
         def __init__(self) -> None:

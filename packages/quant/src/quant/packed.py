@@ -91,13 +91,13 @@ class PackedLinear(nn.Module):
 
 
 class Int8Embedding(nn.Module):
-    """A table of int8 rows, each with a scale of its own; what is looked up is float32."""
+    """A table of int8 rows, each with a scale of its own; what is looked up has the dtype of the scales."""
 
     codes: Tensor
     scale: Tensor
 
     def __init__(self, codes: Tensor, scale: Tensor) -> None:
-        """Keep ``codes`` (rows, dim) int8 and ``scale`` (rows,) float32 as buffers of those names.
+        """Keep ``codes`` (rows, dim) int8 and ``scale`` (rows,) float as buffers of those names.
 
         Raises ValueError where the shapes do not belong together, TypeError unless codes are int8.
         """
@@ -117,14 +117,19 @@ class Int8Embedding(nn.Module):
     def from_float(cls, embedding: nn.Embedding) -> "Int8Embedding":
         """Round each row of a table, symmetrically, with a scale of its own.
 
-        Raises ValueError for an empty table, NaN or inf.
+        The scales have the dtype of the table, so that the layers behind it get what they got. Raises ValueError for an
+        empty table, NaN or inf.
         """
-        qparams = choose_qparams(embedding.weight.detach(), 8, True, "channel")  # noqa: FBT003
-        return cls(quantize(embedding.weight.detach(), qparams), qparams.scale[:, 0].contiguous())
+        weight = embedding.weight.detach()
+        chosen = choose_qparams(weight, 8, True, "channel")  # noqa: FBT003
+        scale = chosen.scale.to(weight.dtype)  # before the codes are chosen: they have to fit the scale that is kept
+        codes = quantize(weight, QParams(scale.float(), chosen.zero_point, chosen.group, 8))
+        return cls(codes, scale[:, 0].contiguous())
 
     def forward(self, ids: Tensor) -> Tensor:
-        """Look up rows: (...) int to (..., dim) float32."""
-        return F.embedding(ids, self.codes).float().mul_(self.scale[ids][..., None])
+        """Look up rows: (...) int to (..., dim) in the dtype of the scales."""
+        found = F.embedding(ids, self.codes).float().mul_(self.scale[ids][..., None])
+        return found.to(self.scale.dtype)
 
     def extra_repr(self) -> str:
         """Show the shape, as ``nn.Embedding`` does."""

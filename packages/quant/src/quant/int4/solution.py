@@ -116,14 +116,14 @@ class Int4Linear(nn.Module):
     def _for_native(self) -> _native.Weight:
         """Return the weight as the native kernel reads it."""
         codes = unpack(self.packed, 4, self.in_features)
-        return _native.Weight(_native.records(codes, self.scale, self.zero_point))
+        return _native.Weight(_native.records(codes, self.scale.bfloat16(), self.zero_point))
 
     def _for_few_rows(self) -> tuple[Tensor, Tensor]:
         """Return codes and scales for torch's kernel, which computes ``(q - 8) * scale + zero`` with q from 0 to 15."""
         codes = unpack(self.packed, 4, self.in_features).int() + 8
         packed = torch._convert_weight_to_int4pack_for_cpu(codes, 1)  # noqa: SLF001
-        zero = -self.zero_point * self.scale
-        return packed, torch.stack([self.scale, zero], dim=-1).transpose(0, 1).contiguous()  # (groups, out, 2)
+        scale = self.scale.bfloat16()  # a cast of the whole model has changed it
+        return packed, torch.stack([scale, -self.zero_point * scale], dim=-1).transpose(0, 1).contiguous()  # (groups, out, 2)
 
     def _for_many_rows(self) -> int8.Weight:
         """Return the weight rounded once more, to int8 with one scale for each row."""

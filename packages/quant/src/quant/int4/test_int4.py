@@ -176,6 +176,21 @@ def test_the_dtype_of_the_input_is_kept(impl: ModuleType, device: str, dtype: to
 
 
 @OURS
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("rows", [1, 3, 40])
+def test_a_model_may_be_cast_before_and_after(impl: ModuleType, device: str, rows: int, dtype: torch.dtype) -> None:
+    """``model.half()`` and ``model.float()`` cast the scales, which every kernel has to read as what they are then."""
+    if device == "mps" and dtype == torch.float64:
+        pytest.skip("MPS has no float64")
+    linear = layer(64, 32, device=device)
+    x = normal(rows, 64, device=device)
+    before = impl.Int4Linear.from_float(copy.deepcopy(linear).to(dtype))
+    assert_product(before, x, linear.bias.detach().to(dtype))
+    after = impl.Int4Linear.from_float(linear).to(dtype)
+    assert_product(after, x, linear.bias.detach().to(dtype))
+
+
+@OURS
 @pytest.mark.parametrize("rows", [2, 20])
 def test_a_state_dict_brings_everything(impl: ModuleType, device: str, rows: int) -> None:
     first = impl.Int4Linear.from_float(layer(64, 16, seed=1, device=device))
@@ -213,6 +228,9 @@ def test_every_kernel_multiplies_alike(
     made = impl.Int4Linear.from_float(linear, 32)
     for rows in (1, 3, 4, 5, 8):
         assert_product(made, normal(rows, 96, seed=rows, device=device), linear.bias.detach())
+        for dtype in (torch.float16, torch.float32):
+            cast = copy.deepcopy(made).to(dtype)
+            assert_product(cast, normal(rows, 96, seed=rows, device=device), linear.bias.detach())
     assert not made(torch.zeros(2, 96, device=device)).sub(linear.bias).abs().max() > 1e-6
 
 

@@ -37,7 +37,7 @@ class Native:
 
     def __init__(self, library: ctypes.CDLL, codes: Tensor, scale: Tensor) -> None:
         """Sum the weights of each output; ``most`` is up to how many rows the kernel serves."""
-        self._kept = codes.contiguous(), codes.sum(1, dtype=torch.int32), scale.float().contiguous()
+        self._kept = codes.contiguous(), codes.sum(1, dtype=torch.int32), scale.contiguous()
         self._layer = _Layer(*(t.data_ptr() for t in self._kept), codes.shape[1], codes.shape[0])
         self._address, self.outputs, self._kernel = ctypes.addressof(self._layer), len(codes), library.w8a8
         self._kernel.argtypes = [ctypes.c_void_p] * 4 + [ctypes.c_long, ctypes.c_float, ctypes.c_int, ctypes.c_int]
@@ -59,23 +59,23 @@ class Native:
 class Weight:
     """An int8 weight packed for the kernels that have been asked for.
 
-    ``codes`` is (out, in) int8, ``scale`` (out,) float32. Each of torch's packings costs about as many bytes as the
-    codes.
+    ``codes`` is (out, in) int8, ``scale`` (out,) float, whatever its model was cast to. Each of torch's packings costs
+    about as many bytes as the codes.
     """
 
     def __init__(self, codes: Tensor, scale: Tensor) -> None:
         """Pack nothing yet."""
-        self.codes, self.scale = codes, scale
-        self.versions = versions(codes, scale)
+        self.codes, self.scale = codes, scale.float()
+        self._made_of, self.versions = scale, versions(codes, scale)
         self._fbgemm: Any = None
         self._onednn: Any = None
         self._row_sums: Tensor | None = None
         library = _native.library("quant.int8", "_w8a8") if codes.device.type == "cpu" else None
-        self.native = None if library is None else Native(library, codes, scale)
+        self.native = None if library is None else Native(library, codes, self.scale)
 
     def is_of(self, codes: Tensor, scale: Tensor) -> bool:
         """Tell whether these are the tensors that were packed, and nobody has written to them since."""
-        return codes is self.codes and scale is self.scale and versions(codes, scale) == self.versions
+        return codes is self.codes and scale is self._made_of and versions(codes, scale) == self.versions
 
     def row_sums(self) -> Tensor:
         """Return the sum of each output's weights, (1, out) float32."""
@@ -144,6 +144,7 @@ def dynamic(x: Tensor, weight: Weight, bias: Tensor | None) -> Tensor:
     rows = x.shape[0]
     if native := native_for(weight, rows):
         return native(x, bias)
+    bias = None if bias is None else bias.float()
     if not rows:
         return x.new_empty(0, len(weight.codes))
     if x.device.type == "cpu" and has_fbgemm() and (rows < FEW or not sums_exactly()):
@@ -172,6 +173,7 @@ def static(x: Tensor, weight: Weight, bias: Tensor | None, step: float, zero_poi
     """
     if native := native_for(weight, len(x)):
         return native(x, bias, step, zero_point)
+    bias = None if bias is None else bias.float()
     if not len(x):
         return x.new_empty(0, len(weight.codes))
     if x.device.type == "cpu" and has_fbgemm() and (len(x) < FEW or not sums_exactly()):

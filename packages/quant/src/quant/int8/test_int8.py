@@ -150,6 +150,23 @@ def test_the_dtype_of_the_input_is_kept(impl: ModuleType, device: str, dtype: to
     assert_close(linear, x, y)
 
 
+@OURS
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("rows", [1, 3, 40])
+def test_a_model_may_be_cast_before_and_after(impl: ModuleType, device: str, rows: int, dtype: torch.dtype) -> None:
+    """``model.half()`` casts scale and bias, and a layer of a model in 16 bits has its bias in 16 bits."""
+    if device == "mps" and dtype == torch.float64:
+        pytest.skip("MPS has no float64")
+    linear = layer(32, 8, device=device)
+    x = normal(rows, 32, device=device)
+    before = impl.Int8Linear.from_float(copy.deepcopy(linear).to(dtype))
+    assert_close(copy.deepcopy(linear).to(dtype), x, before(x))
+    after = impl.Int8Linear.from_float(copy.deepcopy(linear))
+    wanted = after(x)
+    off = float((after.to(dtype)(x) - wanted).norm() / wanted.norm())
+    assert off < 0.01, f"the cast to {dtype} changed the product of {rows} rows by {off:.1%}"
+
+
 def test_views_are_read_right_and_left_alone(impl: ModuleType, device: str) -> None:
     linear = layer(16, 8, device=device)
     x = normal(16, 20, device=device).t()  # (20, 16), strided
@@ -517,8 +534,12 @@ def test_without_a_native_kernel_torchs_serve(
     assert_close(linear, x, impl.Int8Linear.from_float(linear)(x))
     x = torch.tensor([1.0, -1.0], device=device).repeat(rows, 36)
     assert_close(linear, x, impl.Int8Linear.from_float(linear)(x))
-    found = impl.StaticInt8Linear.from_float(linear, (-1.0, 3.0))(x)
-    assert_close(linear, x, found, torch.tensor(4 / 255))
+    static = impl.StaticInt8Linear.from_float(linear, (-1.0, 3.0))
+    assert_close(linear, x, static(x), torch.tensor(4 / 255))
+    for made in (impl.Int8Linear.from_float(linear), static):
+        wanted = made(x)
+        for dtype in (torch.float16, torch.bfloat16):  # scale and bias, which torch's kernels take in float32 only
+            assert torch.allclose(copy.deepcopy(made).to(dtype)(x), wanted, rtol=0.02, atol=0.02 * float(wanted.std()))
 
 
 @pytest.mark.stretch
