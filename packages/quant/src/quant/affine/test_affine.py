@@ -202,6 +202,8 @@ def test_values_outside_the_range_saturate(impl: ModuleType, device: str, granul
     assert codes.max() == 127, f"a value far above the range became {codes.max()}, the highest code is 127"
     assert codes.min() == -128, f"a value far below the range became {codes.min()}, the lowest code is -128"
     assert bool((codes[x > 0.1] == 127).all()), "a value above the range wrapped around"
+    far = impl.quantize(torch.tensor([[1e12, -1e12, 0.0, 0.0]], device=device).repeat(4, 8), qparams)
+    assert (int(far[:, 0::4].min()), int(far[:, 1::4].max())) == (127, -128), "1e12 steps do not fit an int32 either"
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
@@ -295,6 +297,8 @@ def test_quantize_refuses_what_does_not_fit(impl: ModuleType, device: str) -> No
         impl.dequantize(torch.ones(2, 9, dtype=torch.int8, device=device), qparams)
     with pytest.raises(ValueError, match=NAN):
         impl.quantize(torch.full((2, 4), float("nan"), device=device), qparams)
+    with pytest.raises(ValueError, match=NAN):
+        impl.quantize(torch.tensor([[1.0, 2.0, 3.0, float("-inf")]] * 2, device=device), qparams)
     with pytest.raises(TypeError, match=DTYPE):
         impl.quantize(torch.ones(2, 4, dtype=torch.int32, device=device), qparams)
     whole = QParams(torch.ones(1, 1, device=device), torch.zeros(1, 1, dtype=torch.int32, device=device), 4, 8)

@@ -2,9 +2,9 @@
 
 Layers differ in how much they mind: one loses more at 4 bits than another at 2. Measure that layer by layer, then
 choose a format for each so that all fit the budget and the sum of losses is least. That is the multiple-choice knapsack
-problem. Taking whatever saves most loss per byte, again and again, is quick and often near, but not always right: a
-large step that no longer fits may leave bytes that a small one elsewhere, taken too late, would have used better. With
-tens of layers the exact answer takes milliseconds.
+problem. Taking whatever saves most loss per byte, again and again, is quick and often near, but not always right:
+after the best step the bytes that are left may fit nothing, where two smaller steps together would have saved more.
+With tens of layers the exact answer takes milliseconds.
 
 Pruning stands on the same two axes, bytes and loss, so it is one more format.
 

@@ -1,6 +1,7 @@
 """What every implementation of ``quant.allocation`` has to do."""
 
 import itertools
+import math
 import random
 from collections.abc import Mapping, Sequence
 from types import ModuleType
@@ -196,6 +197,14 @@ def test_each_layer_alone_and_what_it_adds(impl: ModuleType, device: str) -> Non
         assert losses == pytest.approx([-0.75 * square, -square], rel=1e-3), f"{name}: losses {losses}"
 
 
+@OURS
+def test_layers_that_share_a_weight_are_not_measured(impl: ModuleType, device: str) -> None:
+    model = nn.ModuleDict({name: nn.Linear(6, 6) for name in ("first", "second", "third")}).to(device)
+    model["second"].weight = model["first"].weight
+    found = impl.sensitivity(model, lambda _: 0.0, FORMATS)
+    assert list(found) == ["third"], f"measured {list(found)}: to shrink one of two that share a weight saves nothing"
+
+
 def test_the_model_comes_back_as_it_was(impl: ModuleType, device: str) -> None:
     model = small(device)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -231,6 +240,8 @@ def test_what_cannot_be_measured_is_refused(impl: ModuleType, device: str) -> No
         impl.sensitivity(nn.Sequential(nn.ReLU()), lambda _: 0.0, FORMATS)
     with pytest.raises(ValueError, match=r"(?i)loss|nan"):
         impl.sensitivity(small(device), lambda model: float("nan"), FORMATS)
+    with pytest.raises(ValueError, match=r"(?i)loss|nan"):  # of one layer in one format
+        impl.sensitivity(small(device), lambda m: 0.0 if m.get_parameter("last.weight").any() else math.nan, FORMATS)
 
 
 def test_more_bits_cost_more_and_lose_less(impl: ModuleType, device: str) -> None:

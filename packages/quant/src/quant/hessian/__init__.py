@@ -10,7 +10,8 @@ What you write:
 
 - ``accumulate``: the Hessian of a stream of inputs, batch by batch.
 - ``gptq``: codes and maps of a weight, group by group, asymmetric. A group's scale and zero point are chosen when its
-  first column's turn comes, from the weights as moved by then; scales are rounded to bfloat16, as they are kept.
+  first column's turn comes, from the weights as moved by then, by ``quant.affine``'s ``choose_qparams``; its scales
+  are then rounded to bfloat16, as they are kept, its zero points stay.
 - stretch: ``gptq_act_order``: the columns with the largest inputs first, while there are most columns left to make up
   for them; the groups' maps are chosen beforehand, so that the layout stays that of ``gptq``.
 - stretch: ``retarget``: a layer behind quantized ones gets inputs that have drifted; move its weight so that it gives

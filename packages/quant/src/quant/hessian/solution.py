@@ -47,11 +47,11 @@ def gptq(
     """Round a weight to codes of ``bits`` bits so that the layer's output changes little.
 
     ``weight`` is (rows, cols) float, ``hessian`` of its inputs. Returns codes, (rows, cols) int8, and their maps
-    ((rows, groups); float32 scales that bfloat16 holds). ``damping`` times the mean of the Hessian's diagonal is added
-    to it. A column whose input was always 0 is rounded to nearest and moves nothing. Raises ValueError for bits outside
-    2 to 8, a group that is not positive, negative damping, shapes that do not fit, NaN or inf, and a Hessian that is
-    not positive definite even with the damping; TypeError for integers. Source: Frantar et al. 2022, arXiv:2210.17323,
-    algorithm 1.
+    ((rows, groups); float32 scales that bfloat16 holds). ``damping`` times the mean of the Hessian's diagonal, where
+    there was input, is added to it. A column whose input was always 0 is rounded to nearest and moves nothing. Raises
+    ValueError for bits outside 2 to 8, a group that is not positive, negative damping, shapes that do not fit, NaN or
+    inf, and a Hessian that is not positive definite even with the damping; TypeError for integers. Source: Frantar et
+    al. 2022, arXiv:2210.17323, algorithm 1.
     """
     return _round(weight, hessian, bits, group, damping, act_order=False)
 

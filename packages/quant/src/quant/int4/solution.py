@@ -59,6 +59,9 @@ class Int4Linear(nn.Module):
             right = *wanted, wanted[1]
             msg = f"packed, scale and zero_point have shapes {given}, must be {right} for groups of {group}"
             raise ValueError(msg)
+        if bias is not None and bias.shape != (rows,):
+            msg = f"bias has shape {tuple(bias.shape)}, must be {(rows,)}"
+            raise ValueError(msg)
         self.register_buffer("packed", packed)
         self.register_buffer("scale", scale)
         self.register_buffer("zero_point", zero_point)
@@ -123,7 +126,8 @@ class Int4Linear(nn.Module):
         codes = unpack(self.packed, 4, self.in_features).int() + 8
         packed = torch._convert_weight_to_int4pack_for_cpu(codes, 1)  # noqa: SLF001
         scale = self.scale.bfloat16()  # a cast of the whole model has changed it
-        return packed, torch.stack([scale, -self.zero_point * scale], dim=-1).transpose(0, 1).contiguous()  # (groups, out, 2)
+        maps = torch.stack([scale, -self.zero_point * scale], dim=-1)
+        return packed, maps.transpose(0, 1).contiguous()  # (groups, out, 2)
 
     def _for_many_rows(self) -> int8.Weight:
         """Return the weight rounded once more, to int8 with one scale for each row."""

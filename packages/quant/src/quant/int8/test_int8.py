@@ -90,6 +90,23 @@ def test_each_token_has_a_scale_of_its_own(impl: ModuleType, device: str, rows: 
     assert_close(linear, x, impl.Int8Linear.from_float(copy.deepcopy(linear))(x))
 
 
+@ONE_SCALE
+def test_each_token_of_a_batch_has_a_scale_of_its_own(impl: ModuleType, device: str) -> None:
+    linear = layer(64, 16, device=device)
+    x = normal(2, 3, 64, device=device) * torch.logspace(-3, 3, 6, device=device).view(2, 3, 1)
+    assert_close(linear, x, impl.Int8Linear.from_float(copy.deepcopy(linear))(x))
+
+
+@OURS
+@pytest.mark.parametrize("rows", [1, 3, 20])
+def test_activations_are_rounded_to_codes_too(impl: ModuleType, device: str, rows: int) -> None:
+    linear = nn.Linear(2, 1, bias=False).to(device)
+    linear.weight.data = torch.tensor([[0.0, 1.0]], device=device)
+    y = impl.Int8Linear.from_float(linear)(torch.tensor([[127.0, 0.4]], device=device).repeat(rows, 1))
+    # Codes for 0 to 127 are half a step or more apart from 0.4: 0 and 0.498, or 0 and 1.
+    assert (y - 0.4).abs().min() > 0.05, "0.4 beside 127 has no code of its own, yet it came through: no rounding"
+
+
 @pytest.mark.parametrize("rows", [1, 5, 32])
 def test_long_sums_do_not_overflow(impl: ModuleType, device: str, rows: int) -> None:
     linear = nn.Linear(4096, 8, bias=False).to(device).eval()
@@ -163,7 +180,7 @@ def test_a_model_may_be_cast_before_and_after(impl: ModuleType, device: str, row
     assert_close(copy.deepcopy(linear).to(dtype), x, before(x))
     after = impl.Int8Linear.from_float(copy.deepcopy(linear))
     wanted = after(x)
-    off = float((after.to(dtype)(x) - wanted).norm() / wanted.norm())
+    off = float(((after.to(dtype)(x) - wanted).norm() / wanted.norm()).detach())
     assert off < 0.01, f"the cast to {dtype} changed the product of {rows} rows by {off:.1%}"
 
 
@@ -272,6 +289,14 @@ def test_a_tied_embedding_stays_tied(impl: ModuleType, device: str) -> None:
     assert model.head.weight is model.embed.weight
 
 
+@OURS
+def test_a_weight_shared_with_a_layer_that_stays_is_left_alone(impl: ModuleType, device: str) -> None:
+    model = nn.ModuleDict({"first": layer(16, 16), "second": layer(16, 16), "third": layer(16, 16)}).to(device)
+    model["second"].weight = model["first"].weight
+    impl.quantize_model(model, Policy(skip=("second",)))
+    assert swapped_names(impl, model) == ["third"], "a copy in int8 beside the float weight saves nothing"
+
+
 def test_a_quantized_model_says_nearly_the_same(impl: ModuleType, device: str) -> None:
     model = Block().to(device).eval()
     ids = torch.arange(50, device=device).view(5, 10)
@@ -307,7 +332,7 @@ def test_attention_that_reads_its_weights_is_left_alone(impl: ModuleType, device
 def test_bad_layers_are_refused(impl: ModuleType, device: str) -> None:
     with pytest.raises(TypeError, match=r"Conv1d|Linear|linear"):
         impl.Int8Linear.from_float(nn.Conv1d(3, 3, 1))
-    with pytest.raises(ValueError, match=r"(?i)shape|empty|\b0\b|out_features"):
+    with pytest.raises(ValueError, match=r"(?i)shape|empty|\b0\b|out_features|outputs|weight"):
         impl.Int8Linear.from_float(nn.Linear(8, 0, device=device))
     broken = layer(8, 4, device=device)
     broken.weight.data[1, 1] = float("nan")

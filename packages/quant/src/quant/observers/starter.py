@@ -99,8 +99,9 @@ def percentile_range(histogram: Histogram, share: float = 0.9999) -> tuple[float
 def mse_range(histogram: Histogram, bits: int = 8, symmetric: bool = False) -> tuple[float, float]:  # noqa: FBT001, FBT002
     """Return the range whose codes have the least expected squared error.
 
-    A range is stretched to hold 0 and has ``2**bits`` codes, evenly spaced from end to end; with ``symmetric`` it is
-    (-t, t) and has ``2**bits - 1`` codes, one of them 0. What lies outside becomes the nearest end. The values of a bin
+    A range is stretched to hold 0. Its step is its width over ``2**bits - 1``, and its codes stand for the whole
+    multiples of the step from ``round(low / step)`` to ``round(high / step)``; with ``symmetric`` it is (-t, t) and has
+    a code less, a step of ``2 * t / (2**bits - 2)``. What lies outside becomes the nearest end. The values of a bin
     count as its middle. Raises ValueError for bits outside 2 to 8. Source: Banner et al. 2018, arXiv:1810.05723,
     section 3.
     """

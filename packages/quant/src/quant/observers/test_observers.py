@@ -1,6 +1,7 @@
 """What every implementation of ``quant.observers`` has to do."""
 
 import math
+import pickle
 from types import ModuleType
 
 import pytest
@@ -233,6 +234,28 @@ def test_the_state_does_not_grow(impl: ModuleType, device: str) -> None:
     assert int(found.counts.sum()) == 5000
 
 
+@OURS
+@pytest.mark.parametrize("kind", KINDS)
+def test_nothing_is_kept_but_a_few_numbers(impl: ModuleType, device: str, kind: str) -> None:
+    observer = make(impl, kind)
+    held = []
+    for seed in range(20):
+        observer.update(normal(1000, seed=seed, device=device))  # type: ignore[attr-defined]
+        state = {name: part for name, part in vars(observer).items() if not callable(part)}
+        held.append(len(pickle.dumps(state)))
+    assert held[-1] < held[0] + 200, f"{held[0]} bytes of state after a batch, {held[-1]} after 20 of 1000 numbers"
+
+
+@OURS
+def test_a_histogram_that_was_returned_stays_as_it_is(impl: ModuleType, device: str) -> None:
+    observer = impl.HistogramObserver(keep_all, 16)
+    observer.update(normal(50, device=device))
+    found = observer.histogram()
+    before = found.counts.clone()
+    observer.update(normal(50, seed=1, device=device) / 2)
+    assert torch.equal(found.counts, before), "a later batch changed a histogram that was returned before"
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_other_dtypes_are_seen_too(impl: ModuleType, device: str, dtype: torch.dtype) -> None:
     if device == "mps" and dtype == torch.float64:
@@ -312,6 +335,11 @@ def test_the_range_of_normal_data_is_the_published_one(impl: ModuleType, bits: i
     # Banner et al. 2018, section 3, give the ends for 2**bits codes, one more than here; the minimum is flat.
     _, high = impl.mse_range(seen(impl, normal(200_000)), bits, symmetric=True)
     assert high == pytest.approx(sigmas, rel=0.1), f"{bits} bits: [-{high:.3g}, {high:.3g}] sigma, {sigmas} published"
+
+
+def test_the_values_of_a_bin_count_as_its_middle(impl: ModuleType) -> None:
+    _, high = impl.mse_range(Histogram(torch.tensor([0, 0, 0, 9]), 0, 0.6, 0.9), 2, symmetric=True)
+    assert high == pytest.approx(0.75, rel=0.02), f"all values are in the bin from 0.5 to 1, the range ends at {high}"
 
 
 def test_a_symmetric_range_is_symmetric(impl: ModuleType) -> None:

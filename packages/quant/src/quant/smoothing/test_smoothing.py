@@ -273,6 +273,29 @@ def test_a_model_in_training_mode_stays_so_and_is_watched_without_dropout(impl: 
 
 
 @OURS
+def test_inputs_are_watched_without_dropout_and_each_mode_comes_back(impl: ModuleType, device: str) -> None:
+    model = block().to(device).eval()
+    wanted = impl.largest_inputs(model, batches(1, device))
+    model.train()
+    model.mlp_norm.eval()
+    found = impl.largest_inputs(model, batches(1, device))
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted), "dropout changed what was seen"
+    still = [name for name, module in model.named_children() if not module.training]
+    assert still == ["mlp_norm"], f"in training mode but mlp_norm before; now {still} are not"
+
+
+@OURS
+def test_batches_may_come_one_by_one(impl: ModuleType, device: str) -> None:
+    model = block().to(device)
+    some = batches(3, device)
+    some[1]["ids"] = some[1]["ids"].flip(0)
+    once = impl.smooth(copy.deepcopy(model), iter(some))
+    wanted = impl.smooth(model, some).state_dict()
+    for name, tensor in once.state_dict().items():
+        assert torch.equal(tensor, wanted[name]), f"{name} depends on whether batches are a list or an iterator"
+
+
+@OURS
 def test_bad_input_is_refused(impl: ModuleType, device: str) -> None:
     largest, weight = torch.ones(3, device=device), torch.ones(2, 3, device=device)
     for alpha in (-0.1, 1.1, float("nan")):
