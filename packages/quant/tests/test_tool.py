@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional as F
@@ -264,18 +265,44 @@ def test_a_saved_model_comes_back_bit_by_bit(scheme: str, tmp_path: Path, tiny: 
     assert sorted(each.name for each in tmp_path.iterdir()) == ["float", "model.safetensors"]
 
 
-def test_a_damaged_file_is_refused_and_a_failed_save_leaves_the_old_one(tmp_path: Path, tiny: Loaded) -> None:
+@pytest.mark.parametrize("cut", [KeyboardInterrupt, OSError])
+def test_a_write_that_is_cut_off_leaves_what_was_there(tmp_path: Path, cut: type[BaseException]) -> None:
+    path = tmp_path / "report.json"
+    path.write_bytes(b"old")
+
+    def half() -> None:
+        with files.whole(path) as first, files.whole(path) as second:
+            assert first != second, "two writers at once would share a file"
+            first.write_bytes(b"half")
+            raise cut
+
+    with pytest.raises(cut):
+        half()
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_damaged_file_is_refused_and_a_failed_save_leaves_the_old_one(
+    tmp_path: Path, tiny: Loaded, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "model.safetensors"
     quantized = replace(tiny, model=find("int4-g32+emb8")(copy.deepcopy(tiny.model), []))
     files.save(quantized, "int4-g32+emb8", path)
     whole = path.read_bytes()
     with pytest.raises(ValueError, match="no scheme 'int9'"):
         files.save(quantized, "int9", path)
-    (tmp_path / ".model.safetensors.tmp").mkdir()  # where the new file has to be written first
-    with pytest.raises(OSError, match=r"model\.safetensors"):
-        files.save(quantized, "int4-g32+emb8", path)
-    (tmp_path / ".model.safetensors.tmp").rmdir()
+
+    def full(_tensors: object, name: str, metadata: object) -> None:
+        Path(name).write_bytes(b"half")
+        msg = "no space left"
+        raise SafetensorError(msg)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "save_file", full)
+        with pytest.raises(OSError, match=r"model\.safetensors: no space left"):
+            files.save(quantized, "int4-g32+emb8", path)
     assert path.read_bytes() == whole
+    assert not list(tmp_path.glob(".*"))
     flipped = bytearray(whole)
     flipped[-1000] ^= 1
     foreign = tmp_path / "foreign.safetensors"

@@ -203,9 +203,8 @@ def picture(rows: list[Row], heading: str, path: Path) -> None:
     axes.grid(alpha=0.3)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
-    scratch = path.with_name(f".{path.name}.tmp")
-    figure.savefig(scratch, format="svg", metadata={"Date": None})
-    scratch.replace(path)
+    with files.whole(path) as scratch:
+        figure.savefig(scratch, format="svg", metadata={"Date": None})
 
 
 def spread(places: list[float], gap: float) -> list[float]:
@@ -224,9 +223,8 @@ def spread(places: list[float], gap: float) -> list[float]:
 
 def write(path: Path, content: bytes) -> None:
     """Write a file whole or not at all."""
-    scratch = path.with_name(f".{path.name}.tmp")
-    scratch.write_bytes(content)
-    scratch.replace(path)
+    with files.whole(path) as scratch:
+        scratch.write_bytes(content)
 
 
 def folder(path: Path) -> None:

@@ -3,7 +3,9 @@
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -55,15 +57,29 @@ def save(loaded: Loaded, scheme: str, path: Path) -> None:
             tensors[name] = tensor.contiguous()
         else:
             same[name] = known
-    about = {"kind": KIND, "model": loaded.name, "scheme": scheme, "layers": layers, "same": same}
-    scratch = path.with_name(f".{path.name}.tmp")
+    about = {
+        "kind": KIND,
+        "model": str(Path(loaded.name).absolute()) if Path(loaded.name).is_dir() else loaded.name,
+        "scheme": scheme,
+        "layers": layers,
+        "same": same,
+    }
     words = json.dumps(about)
     try:
-        save_file(tensors, str(scratch), metadata={"about": words, "sha256": _digest(words, tensors)})
-        scratch.replace(path)
+        with whole(path) as scratch:
+            save_file(tensors, str(scratch), metadata={"about": words, "sha256": _digest(words, tensors)})
     except SafetensorError as error:
         msg = f"cannot write {path}: {error}"
         raise OSError(msg) from error
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Give a file beside ``path`` to write, its name nobody else's, which then takes its place; or leave nothing."""
+    scratch = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        yield scratch
+        scratch.replace(path)
     finally:
         scratch.unlink(missing_ok=True)
 

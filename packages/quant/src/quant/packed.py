@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from quant.affine import QParams
 from quant.affine.solution import choose_qparams, dequantize, quantize
-from quant.int8._kernels import versions
+from quant.int8._kernels import MadeOf
 from quant.int8.solution import Int8Linear
 from quant.packing.solution import pack_dense, unpack_dense
 
@@ -53,7 +53,7 @@ class PackedLinear(nn.Module):
         self.register_buffer("zero_point", zero_point)
         self.register_buffer("bias", None if bias is None else bias.detach())
         self.in_features, self.group, self.bits = in_features, group, bits
-        self._weight: tuple[tuple[object, ...], Tensor] | None = None
+        self._weight: tuple[MadeOf, Tensor] | None = None
 
     @classmethod
     def from_codes(cls, codes: Tensor, qparams: QParams, bias: Tensor | None) -> "PackedLinear":
@@ -75,9 +75,9 @@ class PackedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., in) to (..., out), in the dtype of ``x``."""
-        key = tuple(map(id, self._buffers.values())), versions(self.packed, self.scale, self.zero_point)
-        if self._weight is None or self._weight[0] != key:
-            self._weight = key, self.dequantized()
+        buffers = [self.packed, self.scale, self.zero_point]
+        if self._weight is None or not self._weight[0].still(buffers):
+            self._weight = MadeOf(buffers), self.dequantized()
         bias = None if self.bias is None else self.bias.to(x.dtype)
         return F.linear(x, self._weight[1].to(x.dtype), bias)
 

@@ -28,7 +28,7 @@ def choose_qparams(
     2018, section 3.
     """
     group = _group(x, bits, granularity)
-    low, high = _ranges(x, granularity, group)  # (rows, groups) each
+    low, high = _ranges(x.detach(), granularity, group)  # (rows, groups) each
     highest, steps = (1 << (bits - 1)) - 1, (1 << bits) - 1
     if symmetric:
         scale = torch.maximum(-low, high).div_(highest)

@@ -238,6 +238,13 @@ def test_one_number_is_a_matrix_too(impl: ModuleType, device: str) -> None:
         assert back.item() == pytest.approx(value, rel=1e-6)
 
 
+@pytest.mark.only("starter", "solution")
+def test_a_parameter_is_quantized_without_a_gradient(impl: ModuleType, device: str) -> None:
+    weight = torch.nn.Parameter(normal(4, 32, device=device))
+    for symmetric in (True, False):
+        assert not impl.choose_qparams(weight, 8, symmetric).scale.requires_grad, "the scale drags a graph along"
+
+
 def test_the_input_is_left_alone(impl: ModuleType, device: str) -> None:
     x = normal(4, 16, device=device)
     before = x.clone()

@@ -70,7 +70,7 @@ class Int4Linear(nn.Module):
         whole = in_features % group == 0 and rows % 16 == 0
         self._suits_native = whole and group == _native.GROUP
         self._suits_torch = whole and group in TORCH_GROUPS
-        self._laid_out: dict[str, tuple[tuple[object, ...], Any]] = {}
+        self._laid_out: dict[str, tuple[int8.MadeOf, Any]] = {}
 
     @classmethod
     def from_float(cls, linear: nn.Linear, group: int = 32) -> "Int4Linear":
@@ -102,7 +102,7 @@ class Int4Linear(nn.Module):
                 product: Tensor = kernels.product(x, self.packed, self.scale, self.zero_point, bias, self.group)
                 return product
         inputs = rows_of(x, self.in_features)  # (rows, in)
-        rows, on_cpu = inputs.shape[0], x.device.type == "cpu"
+        rows, on_cpu = inputs.shape[0], x.device.type == self.packed.device.type == "cpu"
         if on_cpu and rows <= FEW and self._suits_native and _native.kernel() and not torch.compiler.is_compiling():
             native: _native.Weight = self._layout("native", self._for_native)
             y = native.product(inputs, bias)
@@ -137,11 +137,10 @@ class Int4Linear(nn.Module):
 
     def _layout(self, name: str, make: Any) -> Any:  # noqa: ANN401
         """Return what ``make`` makes of the buffers, made again after one of them was moved or written to."""
-        packed, scale, zero_point = (self._buffers[key] for key in ("packed", "scale", "zero_point"))
-        key = id(packed), id(scale), id(zero_point), *int8.versions(packed, scale, zero_point)  # type: ignore[arg-type]
+        buffers: list[Any] = [self._buffers[key] for key in ("packed", "scale", "zero_point")]
         held = self._laid_out.get(name)
-        if held is None or held[0] != key:
-            held = self._laid_out[name] = key, make()
+        if held is None or not held[0].still(buffers):
+            held = self._laid_out[name] = int8.MadeOf(buffers), make()
         return held[1]
 
     def __getstate__(self) -> dict[str, Any]:

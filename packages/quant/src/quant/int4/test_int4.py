@@ -202,6 +202,24 @@ def test_a_state_dict_brings_everything(impl: ModuleType, device: str, rows: int
 
 
 @OURS
+@pytest.mark.parametrize("rows", [2, 20])
+def test_other_scales_are_taken_up(impl: ModuleType, device: str, rows: int) -> None:
+    made = impl.Int4Linear.from_float(layer(64, 16, bias=False, device=device))
+    x = normal(rows, 64, device=device)
+    for _ in range(5):
+        made(x)
+        for _ in range(2):  # the second may lie where the first one's predecessor lay
+            made.scale = made.scale * 2
+        assert_product(made, x, None)
+
+
+@pytest.mark.only("solution")
+def test_tensors_without_memory_are_not_read(impl: ModuleType) -> None:
+    with pytest.raises((RuntimeError, NotImplementedError)):
+        impl.Int4Linear.from_float(layer(64, 16)).to("meta")(torch.ones(2, 64))
+
+
+@OURS
 def test_copies_and_files_bring_everything(impl: ModuleType, device: str) -> None:
     made = impl.Int4Linear.from_float(layer(64, 16, device=device))
     x = normal(3, 64, device=device)

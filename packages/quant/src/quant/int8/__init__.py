@@ -32,3 +32,14 @@ class Policy:
     include: tuple[str, ...] = ("*",)
     skip: tuple[str, ...] = ()
     activations: Literal["dynamic", "static"] = "dynamic"
+
+    def __post_init__(self) -> None:
+        """Refuse a pattern that is no tuple, since a string would count letter by letter, and other words."""
+        for name in ("include", "skip"):
+            patterns: object = getattr(self, name)
+            if isinstance(patterns, str):
+                msg = f"{name} is the string {patterns!r}, must be a tuple of patterns"
+                raise TypeError(msg)
+        if self.activations not in ("dynamic", "static"):
+            msg = f"activations is {self.activations!r}, must be 'dynamic' or 'static'"
+            raise ValueError(msg)

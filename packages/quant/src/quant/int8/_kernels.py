@@ -8,6 +8,7 @@ is, though its input has to be quantized before it.
 
 import ctypes
 import math
+import operator
 import platform
 import warnings
 from functools import cache
@@ -106,6 +107,18 @@ def versions(*tensors: Tensor) -> tuple[int, ...]:
     return tuple([0 if t.is_inference() else t._version for t in tensors])  # noqa: SLF001
 
 
+class MadeOf:
+    """The tensors that something was made of, held, so that no other can come to have their place in memory."""
+
+    def __init__(self, tensors: list[Tensor]) -> None:
+        """Remember how often they have been written to."""
+        self.tensors, self.versions = tensors, versions(*tensors)
+
+    def still(self, tensors: list[Tensor]) -> bool:
+        """Tell whether these are the same tensors, and nobody has written to them since."""
+        return all(map(operator.is_, tensors, self.tensors)) and versions(*tensors) == self.versions
+
+
 @cache
 def sums_exactly() -> bool:
     """Tell whether 8-bit products are summed in 32 bits; without VNNI pairs of them are in 16, which saturate."""
@@ -130,10 +143,15 @@ def has_integers() -> bool:
     return has_onednn() or has_fbgemm() or _native.library("quant.int8", "_w8a8") is not None
 
 
-def native_for(weight: Weight, rows: int) -> Native | None:
-    """Return the native kernel where it is there and the quickest; compilers of graphs need torch's operations."""
+def native_for(weight: Weight, x: Tensor) -> Native | None:
+    """Return the native kernel where it is there and the quickest; compilers of graphs need torch's operations.
+
+    It gets addresses: what lies elsewhere, or nowhere (meta tensors), is torch's to compute or to refuse.
+    """
     native = weight.native
-    return None if native is None or rows > native.most or torch.compiler.is_compiling() else native
+    if native is None or x.shape[0] > native.most or x.device.type != "cpu" or torch.compiler.is_compiling():
+        return None
+    return native
 
 
 def dynamic(x: Tensor, weight: Weight, bias: Tensor | None) -> Tensor:
@@ -142,7 +160,7 @@ def dynamic(x: Tensor, weight: Weight, bias: Tensor | None) -> Tensor:
     Returns (rows, out) float32.
     """
     rows = x.shape[0]
-    if native := native_for(weight, rows):
+    if native := native_for(weight, x):
         return native(x, bias)
     bias = None if bias is None else bias.float()
     if not rows:
@@ -171,7 +189,7 @@ def static(x: Tensor, weight: Weight, bias: Tensor | None, step: float, zero_poi
 
     Returns (rows, out) float32.
     """
-    if native := native_for(weight, len(x)):
+    if native := native_for(weight, x):
         return native(x, bias, step, zero_point)
     bias = None if bias is None else bias.float()
     if not len(x):

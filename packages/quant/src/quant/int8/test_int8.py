@@ -344,6 +344,21 @@ def test_bad_layers_are_refused(impl: ModuleType, device: str) -> None:
         impl.Int8Linear(torch.ones(4, 8, dtype=torch.int8), torch.ones(8), None)
 
 
+def test_a_policy_refuses_what_is_no_tuple_and_other_words() -> None:
+    with pytest.raises(TypeError, match="tuple"):
+        Policy(skip="*0")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="Static"):
+        Policy(activations="Static")  # type: ignore[arg-type]
+
+
+@pytest.mark.only("solution")
+def test_tensors_without_memory_are_not_read(impl: ModuleType) -> None:
+    made = impl.Int8Linear.from_float(layer(32, 8))
+    assert made.to("meta")(torch.empty(2, 32, device="meta")).device.type == "meta"
+    with pytest.raises((RuntimeError, NotImplementedError)):
+        impl.Int8Linear.from_float(layer(32, 8))(torch.empty(2, 32, device="meta"))
+
+
 @pytest.mark.only("starter", "solution")
 def test_bad_inputs_are_refused(impl: ModuleType, device: str) -> None:
     found = impl.Int8Linear.from_float(layer(8, 4, device=device))

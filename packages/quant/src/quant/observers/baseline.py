@@ -92,7 +92,8 @@ def percentile_range(histogram: Histogram, share: float = 0.9999) -> tuple[float
         number = int((below < wanted).sum())
         inside = 1 - (below[number] - wanted) / counts[number].clamp(min=1)
         ends.append((number - half + inside.item()) * 2.0**histogram.exponent / half)
-    return max(ends[0], histogram.low), min(ends[1], histogram.high)
+    low, high = (min(max(end, histogram.low), histogram.high) for end in ends)
+    return low, high
 
 
 def mse_range(histogram: Histogram, bits: int = 8, symmetric: bool = False) -> tuple[float, float]:  # noqa: FBT001, FBT002

@@ -158,7 +158,8 @@ def percentile_range(histogram: Histogram, share: float = 0.9999) -> tuple[float
     held = histogram.counts[bin_].clamp(min=1)
     inside = ((wanted - (below[bin_] - held)) / held).clamp(0, 1)
     low, high = ((bin_ - half + inside) * (2.0**histogram.exponent / half)).tolist()
-    return max(low, histogram.low), min(high, histogram.high)
+    low, high = (min(max(end, histogram.low), histogram.high) for end in (low, high))
+    return low, high
 
 
 def mse_range(histogram: Histogram, bits: int = 8, symmetric: bool = False) -> tuple[float, float]:  # noqa: FBT001, FBT002

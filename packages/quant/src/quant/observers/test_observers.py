@@ -337,6 +337,11 @@ def test_the_range_of_normal_data_is_the_published_one(impl: ModuleType, bits: i
     assert high == pytest.approx(sigmas, rel=0.1), f"{bits} bits: [-{high:.3g}, {high:.3g}] sigma, {sigmas} published"
 
 
+@pytest.mark.parametrize("value", [0.0, 3.0, -0.75])
+def test_the_range_of_a_constant_is_that_constant(impl: ModuleType, value: float) -> None:
+    assert impl.percentile_range(seen(impl, torch.full((100,), value))) == pytest.approx((value, value), abs=1e-12)
+
+
 def test_the_values_of_a_bin_count_as_its_middle(impl: ModuleType) -> None:
     _, high = impl.mse_range(Histogram(torch.tensor([0, 0, 0, 9]), 0, 0.6, 0.9), 2, symmetric=True)
     assert high == pytest.approx(0.75, rel=0.02), f"all values are in the bin from 0.5 to 1, the range ends at {high}"
