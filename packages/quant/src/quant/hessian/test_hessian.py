@@ -17,7 +17,7 @@ from quant.affine.solution import choose_qparams, dequantize, quantize
 from quant.hessian import SHRINK, Hessian
 
 # A refusal names the argument, what was given, or what is accepted.
-SHAPE = r"\bx\b|weight|[Hh]essian|[Ss]hape|dim|empty|inputs?\b|[(\[]\d"  # named, or printed
+SHAPE = r"\bx\b|weight|[Hh]essian|[Ss]hape|dim|empty|no inputs|[(\[]\d"  # named, or printed
 NAN = r"[Nn]a[Nn]|inf|finite"
 DTYPE = r"\bu?int|dtype|float"  # what was given, or what is accepted
 SINGULAR = r"definite|singular|damping"

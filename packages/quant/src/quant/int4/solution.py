@@ -95,14 +95,14 @@ class Int4Linear(nn.Module):
 
         Raises ValueError where the last dimension is not ``in_features``, TypeError for integers.
         """
-        bias = self._buffers["bias"]
+        bias, packed = self._buffers["bias"], self._buffers["packed"]  # a tenth of what self.packed takes to find it
         if x.device.type == GPU and x.shape[-1:] == (self.in_features,) and not torch.compiler.is_compiling():
             kernels = _gpu_kernels()
             if kernels and kernels.suits(x.dtype, x.numel() // self.in_features, self.group):
-                product: Tensor = kernels.product(x, self.packed, self.scale, self.zero_point, bias, self.group)
+                product: Tensor = kernels.product(x, packed, self.scale, self.zero_point, bias, self.group)
                 return product
         inputs = rows_of(x, self.in_features)  # (rows, in)
-        rows, on_cpu = inputs.shape[0], x.device.type == self.packed.device.type == "cpu"
+        rows, on_cpu = inputs.shape[0], x.device.type == packed.device.type == "cpu"  # type: ignore[union-attr]
         if on_cpu and rows <= FEW and self._suits_native and _native.kernel() and not torch.compiler.is_compiling():
             native: _native.Weight = self._layout("native", self._for_native)
             y = native.product(inputs, bias)

@@ -105,9 +105,10 @@ def test_each_weight_is_within_half_a_step(impl: ModuleType, device: str, group:
     step = (grouped.amax(2).clamp(min=0) - grouped.amin(2).clamp(max=0)) / 15  # (rows, groups)
     off = (made.dequantized().double().cpu() - weight).abs().unflatten(1, (-1, group)).amax(2) / step
     row, number = divmod(int(off.argmax()), off.shape[1])
-    # A scale rounded down by bfloat16's 2**-8 leaves the 15 steps of the range short by 15 * 2**-8 of one.
-    assert off.max() <= 0.5 + 16 * 2.0**-8, (
-        f"row {row}, group {number}: a weight is {off.max():.2f} steps off; rounding costs 0.5, the scale 0.06"
+    # A scale rounded down by bfloat16's 2**-8 leaves the 15 steps of the range short by 0.06 of one; half of that is
+    # more than enough for these weights.
+    assert off.max() <= 0.5 + 16 * 2.0**-9, (
+        f"row {row}, group {number}: a weight is {off.max():.2f} steps off; rounding costs 0.5, the scale 0.03 here"
     )
 
 

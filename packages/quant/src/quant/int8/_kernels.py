@@ -67,7 +67,7 @@ class Weight:
     def __init__(self, codes: Tensor, scale: Tensor) -> None:
         """Pack nothing yet."""
         self.codes, self.scale = codes, scale.float()
-        self._made_of, self.versions = scale, versions(codes, scale)
+        self._made_of = MadeOf([codes, scale])
         self._fbgemm: Any = None
         self._onednn: Any = None
         self._row_sums: Tensor | None = None
@@ -76,7 +76,7 @@ class Weight:
 
     def is_of(self, codes: Tensor, scale: Tensor) -> bool:
         """Tell whether these are the tensors that were packed, and nobody has written to them since."""
-        return codes is self.codes and scale is self._made_of and versions(codes, scale) == self.versions
+        return self._made_of.still([codes, scale])
 
     def row_sums(self) -> Tensor:
         """Return the sum of each output's weights, (1, out) float32."""
