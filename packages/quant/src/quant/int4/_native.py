@@ -29,17 +29,19 @@ def kernel() -> Any:  # noqa: ANN401 - a foreign function
     return function
 
 
-def records(codes: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
+def records(codes: Tensor, scale: Tensor, zero_point: Tensor, group: int = GROUP) -> Tensor:
     """Lay a weight out as the kernel reads it.
 
-    ``codes`` is (out, in) int8 from -8 to 7, ``scale`` (out, groups) bfloat16, ``zero_point`` (out, groups) int8.
-    Returns (out / 16, groups, 304) uint8.
+    ``codes`` is (out, in) int8 from -8 to 7, ``scale`` (out, groups) bfloat16, ``zero_point`` (out, groups) int8, for
+    groups of ``group`` columns, a multiple of 32, the last maybe shorter. Returns (out / 16, in / 32, 304) uint8.
     """
     blocks, groups = codes.shape[0] // OUTPUTS, codes.shape[1] // GROUP
     unsigned = (codes + 8).to(torch.uint8).view(blocks, OUTPUTS, groups, 2, 4, 4)  # (..., half, step, input)
     ordered = unsigned.permute(3, 0, 2, 4, 1, 5)  # (half, blocks, groups, step, output, input)
     nibbles = (ordered[0] | ordered[1] << 4).reshape(blocks, groups, 256)
-    scales, zeros = (t.view(blocks, OUTPUTS, groups).transpose(1, 2).contiguous() for t in (scale, zero_point + 8))
+    # The kernel's groups have 32 columns: those of a wider one are given its map, each for itself.
+    maps = (t.repeat_interleave(group // GROUP, 1)[:, :groups] for t in (scale, zero_point + 8))
+    scales, zeros = (t.reshape(blocks, OUTPUTS, groups).transpose(1, 2).contiguous() for t in maps)
     return torch.cat([nibbles, scales.view(torch.uint8), zeros.to(torch.uint8)], dim=2)
 
 

@@ -1,4 +1,4 @@
-// Product of a few rows with a 4-bit weight: the rows are quantized to 8 bits, the sums of a group are whole numbers.
+// Product of rows with a 4-bit weight: 32 inputs at a time are quantized to 8 bits, so that their sums are whole numbers.
 //
 // A weight is a list of records, one for each 16 outputs and group of 32 inputs: 256 bytes of codes, 16 scales in
 // bfloat16, 16 zero points in a byte, 304 bytes that are read once and in order. Byte 64 * s + 4 * c + k holds the codes
@@ -81,24 +81,24 @@ INLINE int32_t bits(float x) {
     return b;
 }
 
-// Quantize a row symmetrically; return its step, NaN for a row that has NaN or inf. `sums` gets each group's sum of codes.
-static float quantize(const float *restrict x, int8_t *restrict q, float *restrict sums, long inputs) {
-    int32_t most = 0;
-    for (long i = 0; i < inputs; i++) {  // without their sign, bits are in the order of the floats
-        int32_t size = bits(x[i]) & INT32_MAX;
-        most = size > most ? size : most;
-    }
-    float largest;
-    memcpy(&largest, &most, 4);
-    largest = largest < 0x1p-120f ? 0x1p-120f : largest;  // its inverse has to be finite
-    const float inverse = most < 0x7f800000 ? 127 / largest : 0, whole = 12582912;  // 1.5 * 2^23 rounds what is added
-    for (long i = 0; i < inputs; i++) q[i] = (int8_t)(bits(x[i] * inverse + whole) - bits(whole));
-    for (long g = 0; g < inputs / GROUP; g++) {
-        int32_t sum = 0;
-        for (int i = 0; i < GROUP; i++) sum += q[g * GROUP + i];
+// Quantize a row symmetrically, each group by itself, so that an outlier costs its neighbours only. `steps` gets each
+// group's step, NaN where it has NaN or inf, and `sums` the sum of its codes.
+static void quantize(const float *restrict x, int8_t *restrict q, float *restrict steps, float *restrict sums, long inputs) {
+    for (long g = 0; g < inputs / GROUP; g++, x += GROUP, q += GROUP) {
+        int32_t most = 0, sum = 0;
+        for (int i = 0; i < GROUP; i++) {  // without their sign, bits are in the order of the floats
+            int32_t size = bits(x[i]) & INT32_MAX;
+            most = size > most ? size : most;
+        }
+        float largest;
+        memcpy(&largest, &most, 4);
+        largest = largest < 0x1p-120f ? 0x1p-120f : largest;  // its inverse has to be finite
+        const float inverse = most < 0x7f800000 ? 127 / largest : 0, whole = 12582912;  // 1.5 * 2^23 rounds what is added
+        for (int i = 0; i < GROUP; i++) q[i] = (int8_t)(bits(x[i] * inverse + whole) - bits(whole));
+        for (int i = 0; i < GROUP; i++) sum += q[i];
+        steps[g] = most < 0x7f800000 ? largest / 127 : largest - largest;  // inf less inf is NaN
         sums[g] = (float)sum;
     }
-    return most < 0x7f800000 ? largest / 127 : largest - largest;  // inf less inf is NaN
 }
 
 INLINE int32_t inputs_at(const int8_t *q) {
@@ -113,13 +113,13 @@ typedef struct {
 } Layer;
 
 // Multiply `rows` rows by the 16 outputs from `n` on.
-INLINE void tile(int rows, const Layer *l, const int8_t *q, const float *sums, const float *step, const float *bias,
-                 long n, float *y) {
+INLINE void tile(int rows, const Layer *l, const int8_t *q, const float *steps, const float *sums,
+                 const float *bias, long n, float *y) {
     const long groups = l->inputs / GROUP;
     const uint8_t *w = l->records + n / OUTPUTS * groups * RECORD;
     floats acc[4][PARTS];
     memset(acc, 0, sizeof acc);
-    for (long g = 0; g < groups; g++, w += RECORD, q += GROUP, sums++) {
+    for (long g = 0; g < groups; g++, w += RECORD, q += GROUP, steps++, sums++) {
         for (int i = 0; i < RECORD; i += 64) {  // far ahead into the second cache, near past it: the codes need the first
             __builtin_prefetch(w + i + FAR, 0, 2);
             __builtin_prefetch(w + i + NEAR, 0, 0);
@@ -136,14 +136,17 @@ INLINE void tile(int rows, const Layer *l, const int8_t *q, const float *sums, c
             }
         for (int p = 0; p < PARTS; p++) {
             floats scale = scales(w + 256 + 2 * LANES * p), zero = zeros(w + 288 + LANES * p);
-            for (int m = 0; m < rows; m++) acc[m][p] = fused(scale, total(sum[m][p]) - zero * sums[m * groups], acc[m][p]);
+            for (int m = 0; m < rows; m++) {
+                floats product = (total(sum[m][p]) - zero * sums[m * groups]) * scale;
+                acc[m][p] = fused(product, steps[m * groups] + (floats){0}, acc[m][p]);
+            }
         }
     }
     for (int p = 0; p < PARTS; p++) {
         floats offset = {0};
         if (bias) memcpy(&offset, bias + n + LANES * p, sizeof offset);
         for (int m = 0; m < rows; m++) {
-            floats out = fused(acc[m][p], step[m] + (floats){0}, offset);
+            floats out = acc[m][p] + offset;
             memcpy(y + m * l->outputs + n + LANES * p, &out, sizeof out);
         }
     }
@@ -152,24 +155,25 @@ INLINE void tile(int rows, const Layer *l, const int8_t *q, const float *sums, c
 // `x` is (rows, inputs), `y` (rows, outputs), `bias` may be NULL. Returns 0, or 1 where there is no memory for the codes.
 int w4a8(const Layer *l, const float *x, const float *bias, float *y, long rows, int threads) {
     if (rows < 1) return 0;
-    const long inputs = l->inputs, groups = inputs / GROUP, each = groups + 1;
-    float *sums = malloc((size_t)rows * (sizeof(float) * (size_t)each + (size_t)inputs));
-    if (!sums) return 1;
-    float *step = sums + rows * groups;
-    int8_t *q = (int8_t *)(sums + rows * each);
+    const long inputs = l->inputs, groups = inputs / GROUP;
+    float *steps = malloc((size_t)rows * (2 * sizeof(float) * (size_t)groups + (size_t)inputs));
+    if (!steps) return 1;
+    float *sums = steps + rows * groups;
+    int8_t *q = (int8_t *)(sums + rows * groups);
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
 #pragma omp for
-        for (long m = 0; m < rows; m++) step[m] = quantize(x + m * inputs, q + m * inputs, sums + m * groups, inputs);
+        for (long m = 0; m < rows; m++)
+            quantize(x + m * inputs, q + m * inputs, steps + m * groups, sums + m * groups, inputs);
 #pragma omp for nowait
         for (long n = 0; n < l->outputs; n += OUTPUTS) {
             long m = 0;
-#define TILE(ROWS) tile(ROWS, l, q + m * inputs, sums + m * groups, step + m, bias, n, y + m * l->outputs)
+#define TILE(ROWS) tile(ROWS, l, q + m * inputs, steps + m * groups, sums + m * groups, bias, n, y + m * l->outputs)
             for (; m + 4 <= rows; m += 4) TILE(4);
             for (; m + 2 <= rows; m += 2) TILE(2);
             for (; m < rows; m++) TILE(1);
         }
     }
-    free(sums);
+    free(steps);
     return 0;
 }

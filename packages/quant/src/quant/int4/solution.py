@@ -1,9 +1,9 @@
-"""The production answer: the kernel that suits the number of rows, each with the weight laid out as it wants it.
+"""The production answer: the kernel that suits shape, rows and device, each with the weight laid out as it wants it.
 
-For a few rows a native kernel where there is a compiler for it, else torch's, which takes bfloat16 activations; both
-read half a byte a weight. For many rows arithmetic counts and not bytes, and the weight goes through the int8 kernels:
-the step of int8 with a scale for each row is so much finer than that of four bits that rounding once more is not
-noticed. On a GPU kernels in Triton read the buffers as they are.
+On a CPU a native kernel where there is a compiler for it; else torch's for a few rows, which takes bfloat16
+activations. Both read half a byte a weight. For many rows arithmetic counts and not bytes, and without the native
+kernel the weight goes through those of int8, unless one scale for a row is too coarse for some of its groups. On a GPU
+kernels in Triton read the buffers as they are.
 """
 
 import importlib
@@ -23,6 +23,7 @@ from quant.packing.solution import pack, unpack
 
 FEW = 8  # rows up to which reading the weights is most of the work
 TORCH_GROUPS = (32, 64, 128, 256)
+OFF = 0.04  # of a group's weights may be lost by rounding once more: half of what four bits cost it
 GPU = "cuda"  # the kind of device that Triton serves
 
 
@@ -36,7 +37,11 @@ def _gpu_kernels() -> Any:  # noqa: ANN401 - a module
 
 
 class Int4Linear(nn.Module):
-    """A linear layer with 4-bit weights in groups of columns, and float activations (weight-only, W4A16)."""
+    """A linear layer with 4-bit weights in groups of columns, which takes and returns floats (weight-only).
+
+    Triton's kernels multiply floats (W4A16). Those of a CPU may round activations to 8 bits (W4A8), each row or 32
+    inputs of it with a scale of its own, which costs some 1 % where inputs are of similar size.
+    """
 
     packed: Tensor
     scale: Tensor
@@ -67,9 +72,8 @@ class Int4Linear(nn.Module):
         self.register_buffer("zero_point", zero_point)
         self.register_buffer("bias", None if bias is None else bias.detach())
         self.in_features, self.out_features, self.group = in_features, rows, group
-        whole = in_features % group == 0 and rows % 16 == 0
-        self._suits_native = whole and group == _native.GROUP
-        self._suits_torch = whole and group in TORCH_GROUPS
+        self._suits_native = in_features % _native.GROUP == group % _native.GROUP == rows % _native.OUTPUTS == 0
+        self._suits_torch = in_features % group == rows % 16 == 0 and group in TORCH_GROUPS
         self._laid_out: dict[str, tuple[int8.MadeOf, Any]] = {}
 
     @classmethod
@@ -103,23 +107,23 @@ class Int4Linear(nn.Module):
                 return product
         inputs = rows_of(x, self.in_features)  # (rows, in)
         rows, on_cpu = inputs.shape[0], x.device.type == packed.device.type == "cpu"  # type: ignore[union-attr]
-        if on_cpu and rows <= FEW and self._suits_native and _native.kernel() and not torch.compiler.is_compiling():
+        if on_cpu and self._suits_native and _native.kernel() and not torch.compiler.is_compiling():
             native: _native.Weight = self._layout("native", self._for_native)
             y = native.product(inputs, bias)
         elif on_cpu and 0 < rows <= FEW and self._suits_torch:
             weight, scales = self._layout("few", self._for_few_rows)
             y = torch._weight_int4pack_mm_for_cpu(inputs.bfloat16(), weight, self.group, scales).float()  # noqa: SLF001
             y = y if bias is None else y.add_(bias)
-        elif on_cpu and rows > FEW and int8.has_integers():
-            y = int8.dynamic(inputs, self._layout("many", self._for_many_rows), bias)
+        elif on_cpu and rows > FEW and int8.has_integers() and (rounded := self._layout("many", self._for_many_rows)):
+            y = int8.dynamic(inputs, rounded, bias)
         else:
             y = F.linear(inputs, self.dequantized(), None if bias is None else bias.float())
         return like(x, y)
 
     def _for_native(self) -> _native.Weight:
         """Return the weight as the native kernel reads it."""
-        codes = unpack(self.packed, 4, self.in_features)
-        return _native.Weight(_native.records(codes, self.scale.bfloat16(), self.zero_point))
+        codes, scale = unpack(self.packed, 4, self.in_features), self.scale.bfloat16()
+        return _native.Weight(_native.records(codes, scale, self.zero_point, self.group))
 
     def _for_few_rows(self) -> tuple[Tensor, Tensor]:
         """Return codes and scales for torch's kernel, which computes ``(q - 8) * scale + zero`` with q from 0 to 15."""
@@ -129,11 +133,17 @@ class Int4Linear(nn.Module):
         maps = torch.stack([scale, -self.zero_point * scale], dim=-1)
         return packed, maps.transpose(0, 1).contiguous()  # (groups, out, 2)
 
-    def _for_many_rows(self) -> int8.Weight:
-        """Return the weight rounded once more, to int8 with one scale for each row."""
+    def _for_many_rows(self) -> int8.Weight | None:
+        """Return the weight rounded once more, to int8 with one scale for each row; None where that is too coarse.
+
+        Groups of ordinary weights lose 1 %, those that are much smaller than the largest of their row a good part.
+        """
         weight = self.dequantized()
         qparams = choose_qparams(weight, 8, True, "channel")  # noqa: FBT003
-        return int8.Weight(quantize(weight, qparams), qparams.scale[:, 0].contiguous())
+        codes = quantize(weight, qparams)
+        grouped = [F.pad(t, (0, -self.in_features % self.group)) for t in (weight, dequantize(codes, qparams) - weight)]
+        size, off = (t.unflatten(1, (-1, self.group)).norm(dim=2) for t in grouped)  # (rows, groups)
+        return int8.Weight(codes, qparams.scale[:, 0].contiguous()) if bool((off <= OFF * size).all()) else None
 
     def _layout(self, name: str, make: Any) -> Any:  # noqa: ANN401
         """Return what ``make`` makes of the buffers, made again after one of them was moved or written to."""

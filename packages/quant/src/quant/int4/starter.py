@@ -10,7 +10,7 @@ from quant.packing.solution import pack, unpack
 
 
 class Int4Linear(nn.Module):
-    """A linear layer with 4-bit weights in groups of columns, and float activations (weight-only, W4A16)."""
+    """A linear layer with 4-bit weights in groups of columns, which takes and returns floats (weight-only)."""
 
     def __init__(
         self, packed: Tensor, scale: Tensor, zero_point: Tensor, bias: Tensor | None, in_features: int, group: int

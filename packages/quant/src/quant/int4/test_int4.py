@@ -132,9 +132,44 @@ def test_the_layer_multiplies_by_its_weight(impl: ModuleType, device: str, bias:
     assert_product(made, normal(rows, 64, seed=rows, device=device), linear.bias.detach() if bias else None)
 
 
+def kernels_of(native: bool, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the native kernel out, or skip where it is not to be had."""
+    if native and (device != "cpu" or _native.kernel() is None):
+        pytest.skip("no native kernel on this device and machine")
+    if not native:
+        monkeypatch.setattr(_native, "kernel", lambda: None)
+
+
+@OURS
+@pytest.mark.parametrize("native", [True, False], ids=["native", "torch"])
+@pytest.mark.parametrize("rows", [1, 40])
+@pytest.mark.parametrize("group", [32, 64])
+def test_a_large_group_does_not_drown_the_others(
+    impl: ModuleType, device: str, group: int, rows: int, native: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """AWQ makes such weights: columns times 100, whose inputs are divided by it."""
+    kernels_of(native, device, monkeypatch)
+    linear, x = layer(256, 32, bias=False, device=device), normal(rows, 256, device=device)
+    linear.weight.data[:, :group] *= 100
+    x[:, :group] = 0  # what is left is the other groups' part
+    assert_product(impl.Int4Linear.from_float(linear, group), x, None)
+
+
+@OURS
+@pytest.mark.parametrize("rows", [1, 40])
+def test_an_outlier_among_the_inputs_costs_its_neighbours_only(impl: ModuleType, device: str, rows: int) -> None:
+    if device == "cpu" and _native.kernel() is None:
+        pytest.skip("without the native kernel the inputs of a row share a scale")
+    made = impl.Int4Linear.from_float(layer(256, 32, bias=False, device=device), 32)
+    x = normal(rows, 256, device=device)
+    x[:, 7] *= 100
+    assert_product(made, x, None)
+
+
 @OURS
 @pytest.mark.parametrize(
-    ("inputs", "outputs", "group"), [(64, 5, 32), (50, 16, 32), (33, 7, 16), (64, 16, 48), (20, 16, 128), (1, 1, 32)]
+    ("inputs", "outputs", "group"),
+    [(64, 5, 32), (50, 16, 32), (33, 7, 16), (64, 16, 48), (20, 16, 128), (96, 16, 64), (1, 1, 32)],
 )
 def test_odd_shapes_work_too(impl: ModuleType, device: str, inputs: int, outputs: int, group: int) -> None:
     linear = layer(inputs, outputs, device=device)
@@ -239,13 +274,10 @@ def test_copies_and_files_bring_everything(impl: ModuleType, device: str) -> Non
 def test_every_kernel_multiplies_alike(
     impl: ModuleType, device: str, native: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if native and (device != "cpu" or _native.kernel() is None):
-        pytest.skip("no native kernel on this device and machine")
-    if not native:
-        monkeypatch.setattr(_native, "kernel", lambda: None)
+    kernels_of(native, device, monkeypatch)
     linear = layer(96, 48, device=device)
     made = impl.Int4Linear.from_float(linear, 32)
-    for rows in (1, 3, 4, 5, 8):
+    for rows in (1, 3, 4, 5, 8, 9, 40):
         assert_product(made, normal(rows, 96, seed=rows, device=device), linear.bias.detach())
         for dtype in (torch.float16, torch.float32):
             cast = copy.deepcopy(made).to(dtype)
@@ -266,7 +298,9 @@ def test_the_native_kernel_sums_whole_numbers(
     weight = (codes.unflatten(1, (3, 32)).double() - zero_point[..., None]) * scale[..., None].double()
     made = _native.Weight(_native.records(codes, scale.bfloat16(), zero_point))
     x = torch.randint(-127, 128, (7, 96), generator=generator).float()
-    x[:, 5] = 127  # each row is its own codes, so that the result is exact: 96 * 15 * 127 * 8 in eighths fits 24 bits
+    x[:, ::32] = (
+        127  # each row is its own codes, so that the result is exact: 96 * 15 * 127 * 8 in eighths fits 24 bits
+    )
     bias = torch.arange(48.0)
     found = made.product(x, bias)
     off = (found.double() - (x.double() @ weight.flatten(1).T + bias)).abs().max()
