@@ -225,6 +225,34 @@ def test_mistakes_are_one_line(
     )
 
 
+@pytest.mark.parametrize(
+    ("broken", "value", "words"),
+    [
+        ("model.layers.0.mlp.up_proj", "nan", "the weight of 'model.layers.0.mlp.up_proj' has NaN or inf"),
+        ("model.norm", "nan", "fp32: kl is nan"),
+        ("model.norm", "1e7", "fp32: perplexity is inf"),
+    ],
+)
+def test_a_broken_model_is_one_line_and_no_report(
+    broken: str,
+    value: str,
+    words: str,
+    tmp_path: Path,
+    tiny: Loaded,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = copy.deepcopy(tiny.model)
+    model.get_submodule(broken).weight.data[...] = float(value)
+    model.save_pretrained(tmp_path / "model")
+    tiny.tokenizer.save_pretrained(tmp_path / "model")
+    assert run(monkeypatch, tmp_path, "report", "--model", "model", "--schemes", "int8-dynamic", "--out", "out") == 2
+    said = capsys.readouterr()
+    assert said.err.strip().split("\n")[-1].startswith(f"error: {words}"), said.err
+    assert "Traceback" not in said.err
+    assert not list((tmp_path / "out").iterdir())
+
+
 @pytest.mark.parametrize("command", ["report", "save", "tokens"])
 def test_a_folder_that_cannot_be_written_to_is_refused_before_any_work(
     command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -357,6 +385,12 @@ def test_ranges_do_not_follow_a_rare_value(tiny: Loaded) -> None:
     assert 37 < high < 47, f"the range ends at {high:.3g}: normal numbers and one of 100"
     with pytest.raises(ValueError, match="no batches"):
         ranges(Model(), [])
+
+
+@pytest.mark.parametrize("digits", [30, 400])
+def test_a_budget_may_be_any_number(tiny: Loaded, digits: int) -> None:
+    found = find("mixed-" + digits * "9")(copy.deepcopy(tiny.model), [ids(tiny.model)])
+    assert sum(isinstance(m, PackedLinear) for m in found.modules()) == 7
 
 
 @pytest.mark.parametrize("bits", [2.8, 3.7, 4.625, 5.5])

@@ -1,19 +1,17 @@
 """Layers that keep their weight in few bits where no exercise has one: any width, and embeddings."""
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from quant.affine import QParams
 from quant.affine.solution import choose_qparams, dequantize, quantize
-from quant.int8._kernels import MadeOf
 from quant.int8.solution import Int8Linear
+from quant.layers import CodedLinear, swap
 from quant.packing.solution import pack_dense, unpack_dense
 
 
-class PackedLinear(nn.Module):
+class PackedLinear(CodedLinear):
     """A linear layer whose weight is kept in codes of 2 to 8 bits without gaps, and which computes in floating point.
 
     It shows what a weight in so few bits takes and loses; no kernel here reads such codes, so it gains no time.
@@ -52,8 +50,7 @@ class PackedLinear(nn.Module):
         self.register_buffer("scale", scale)
         self.register_buffer("zero_point", zero_point)
         self.register_buffer("bias", None if bias is None else bias.detach())
-        self.in_features, self.group, self.bits = in_features, group, bits
-        self._weight: tuple[MadeOf, Tensor] | None = None
+        self.in_features, self.out_features, self.group, self.bits = in_features, len(packed), group, bits
 
     @classmethod
     def from_codes(cls, codes: Tensor, qparams: QParams, bias: Tensor | None) -> "PackedLinear":
@@ -75,15 +72,9 @@ class PackedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., in) to (..., out), in the dtype of ``x``."""
-        buffers = [self.packed, self.scale, self.zero_point]
-        if self._weight is None or not self._weight[0].still(buffers):
-            self._weight = MadeOf(buffers), self.dequantized()
+        weight: Tensor = self.made("weight", self.dequantized, ("packed", "scale", "zero_point"))
         bias = None if self.bias is None else self.bias.to(x.dtype)
-        return F.linear(x, self._weight[1].to(x.dtype), bias)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave the float weight out of copies and pickles."""
-        return self.__dict__ | {"_weight": None}
+        return F.linear(x, weight.to(x.dtype), bias)
 
     def extra_repr(self) -> str:
         """Show the shape and the width."""
@@ -155,8 +146,7 @@ def quantize_embeddings(model: nn.Module) -> nn.Module:
             continue
         table = Int8Embedding.from_float(tables[0])
         now: dict[nn.Module, nn.Module] = {m: Int8Linear(table.codes, table.scale, m.bias) for m in heads}
-        for name, module in shared:
-            model.set_submodule(name, now.get(module, table))
+        swap(model, dict.fromkeys(tables, table) | now)
         swapped += 1
     if not swapped:
         msg = "the model has no embedding to quantize"

@@ -3,6 +3,7 @@
 import copy
 import math
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -60,10 +61,10 @@ def measure(
     """Quantize copies of a model by each of the schemes ``names`` and measure them beside float32, which comes first.
 
     ``text`` takes the place of the embedded one; ``report`` hears what is being done. Raises ValueError for an unknown
-    scheme, a text that is too short, and a model without linear layers.
+    scheme, a text that is too short, a model without linear layers, and one that answers with NaN or inf.
     """
     schemes = {name: find(name, parts) for name in ("fp32", *names)}
-    linear = {n: m.weight.numel() for n, m in loaded.model.named_modules() if isinstance(m, nn.Linear)}
+    linear = {n: m.weight.numel() for n, m in loaded.model.named_modules() if type(m) is nn.Linear}
     if not linear:
         msg = f"{loaded.name} has no linear layer to quantize"
         raise ValueError(msg)
@@ -77,7 +78,7 @@ def measure(
     quality: dict[str, dict[str, Any]] = {}
     for name, model in models.items():
         report(f"judging: {name}")
-        quality[name] = compare(reference, model, judged)
+        quality[name] = _finite(name, compare(reference, model, judged))
     report("timing, interleaved")
     one = {key: value[:1, :1] if loaded.generates else value[:1] for key, value in judged[0].items()}
     batch = {key: value[:1] for key, value in judged[0].items()} if loaded.generates else judged[len(judged) // 2]
@@ -112,7 +113,17 @@ def make(loaded: Loaded, scheme: str) -> nn.Module:
 def judge(loaded: Loaded, model: nn.Module) -> dict[str, float | None]:
     """Compare a quantized model with the float one it came from, on the embedded text."""
     judged, _ = _language(loaded, None) if loaded.generates else _sentences(loaded, None)
-    return (_compare_language if loaded.generates else _compare_embeddings)(loaded.model, model, judged)
+    compare = _compare_language if loaded.generates else _compare_embeddings
+    return _finite(loaded.name, compare(loaded.model, model, judged))
+
+
+def _finite(name: str, quality: dict[str, float | None]) -> dict[str, float | None]:
+    """Return what was measured. Raises ValueError where it is no number: averages of NaN say nothing of a scheme."""
+    for measure, value in quality.items():
+        if value is not None and not math.isfinite(value):
+            msg = f"{name}: {measure} is {value}, so the model's outputs have NaN or inf, or are out of all proportion"
+            raise ValueError(msg)
+    return quality
 
 
 def megabytes(model: nn.Module) -> int:
@@ -232,7 +243,8 @@ def _compare_language(reference: Any, model: Any, batches: list[Tokens]) -> dict
         sums["nll"] -= float(found.gather(-1, true[..., None]).sum())
         count += true.numel()
     means = {name: total / count for name, total in sums.items()}
-    perplexity = math.exp(means.pop("nll"))
+    nll = means.pop("nll")
+    perplexity = math.exp(nll) if nll < math.log(sys.float_info.max) else math.inf
     return {**means, "kl": max(means["kl"], 0.0), "perplexity": perplexity, "cosine_min": None, "top10": None}
 
 

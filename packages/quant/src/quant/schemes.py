@@ -20,6 +20,7 @@ from quant.hessian import solution as hessian
 from quant.int4 import solution as int4
 from quant.int8 import Policy
 from quant.int8 import solution as int8
+from quant.layers import in_use, swap
 from quant.observers import solution as observers
 from quant.packed import PackedLinear, quantize_embeddings
 from quant.smoothing import solution as smoothing
@@ -60,9 +61,9 @@ SOLUTIONS = Parts()
 def find(name: str, parts: Parts = SOLUTIONS) -> Make:
     """Return what makes a float model, changed in place, into a scheme, given batches to calibrate with.
 
-    ``mixed-BITS`` chooses the width of every layer under that
-    many bits a weight, scales counted; a name that ends with ``+emb8`` keeps the embeddings in int8 too. Raises
-    ValueError for a name that is none of them.
+    ``mixed-BITS`` chooses the width of every layer under that many bits a weight, scales counted; a name that ends with
+    ``+emb8`` keeps the embeddings in int8 too. Raises ValueError for a name that is none of them; what is returned
+    does for a layer whose weight has NaN or inf.
     """
     plain = name.removesuffix(EMBEDDED)
     known = _named(parts)
@@ -73,9 +74,16 @@ def find(name: str, parts: Parts = SOLUTIONS) -> Make:
     else:
         msg = f"no scheme {name!r}, only {', '.join(known)}, mixed-BITS such as mixed-4.75, and each with {EMBEDDED}"
         raise ValueError(msg)
-    if not name.endswith(EMBEDDED):
-        return make
-    return lambda model, batches: quantize_embeddings(make(model, batches))
+
+    def checked(model: nn.Module, batches: list[Tokens]) -> nn.Module:
+        for layer_name, layer in model.named_modules():
+            if isinstance(layer, nn.Linear) and not bool(layer.weight.isfinite().all()):
+                msg = f"the weight of {layer_name!r} has NaN or inf"
+                raise ValueError(msg)
+        made = make(model, batches)
+        return quantize_embeddings(made) if name.endswith(EMBEDDED) else made
+
+    return checked
 
 
 def _named(parts: Parts) -> dict[str, Make]:
@@ -91,21 +99,20 @@ def _named(parts: Parts) -> dict[str, Make]:
         return done
 
     def four(model: nn.Module, _batches: list[Tokens]) -> nn.Module:
-        for name, layer in layers(model).items():
-            model.set_submodule(name, parts.int4.Int4Linear.from_float(layer, GROUP))
-        return model
+        return swap(model, {layer: parts.int4.Int4Linear.from_float(layer, GROUP) for layer in layers(model).values()})
 
     def gptq(model: nn.Module, batches: list[Tokens], *, bits: int, group: int, rounding: str) -> nn.Module:
         floats = layers(model)
-        found = parts.hessian.gptq_model(model, batches, bits, group, getattr(parts.hessian, rounding))
-        for name, (codes, qparams) in found.items():
-            model.set_submodule(name, PackedLinear.from_codes(codes, qparams, floats[name].bias))
-        return model
+        found: dict[str, tuple[Tensor, QParams]] = parts.hessian.gptq_model(
+            model, batches, bits, group, getattr(parts.hessian, rounding)
+        )
+        made: dict[nn.Module, nn.Module] = {
+            floats[name]: PackedLinear.from_codes(*both, floats[name].bias) for name, both in found.items()
+        }
+        return swap(model, made)
 
     def nearest(model: nn.Module, _batches: list[Tokens], *, bits: int, group: int) -> nn.Module:
-        for name, layer in layers(model).items():
-            model.set_submodule(name, _rounded(layer, bits, group, parts))
-        return model
+        return swap(model, {layer: _rounded(layer, bits, group, parts) for layer in layers(model).values()})
 
     def awq(model: nn.Module, batches: list[Tokens], *, bits: int, group: int) -> nn.Module:
         layers(model)
@@ -125,10 +132,13 @@ def _named(parts: Parts) -> dict[str, Make]:
 
 
 def layers(model: nn.Module) -> dict[str, nn.Linear]:
-    """Return the linear layers whose weight is not also an embedding's. Raises ValueError where there is none."""
+    """Return the linear layers, each by its first name, whose weight is not also an embedding's.
+
+    Subclasses are left alone, since attention reads the weight of its own. Raises ValueError where there is none.
+    """
     tied = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
     named = model.named_modules()
-    found = {name: m for name, m in named if isinstance(m, nn.Linear) and id(m.weight) not in tied}
+    found = {name: m for name, m in named if type(m) is nn.Linear and id(m.weight) not in tied}
     if not found:
         msg = f"{type(model).__name__} has no linear layer to quantize"
         raise ValueError(msg)
@@ -151,7 +161,7 @@ def ranges(model: nn.Module, batches: list[Tokens], parts: Parts = SOLUTIONS) ->
     linears = {name: m for name, m in model.named_modules(remove_duplicate=False) if isinstance(m, nn.Linear)}
     hooks = [module.register_forward_pre_hook(watch) for module in set(linears.values())]
     try:
-        with torch.no_grad():
+        with torch.no_grad(), in_use(model):
             for batch in batches:
                 model(**batch)
     finally:
@@ -185,10 +195,11 @@ def mixed(model: nn.Module, batches: list[Tokens], *, bits: float, parts: Parts 
 
     formats = {str(width): _format(width, parts) for width in WIDTHS}
     costs = parts.allocation.sensitivity(model, loss, formats)
-    budget = int(bits * sum(floats[name].weight.numel() for name in costs) / 8)
-    for name, width in parts.allocation.allocate_bits(costs, budget).chosen.items():
-        model.set_submodule(name, _rounded(floats[name], int(width), GROUP, parts))
-    return model
+    budget = int(min(bits, 32) * sum(floats[name].weight.numel() for name in costs) / 8)
+    chosen = parts.allocation.allocate_bits(costs, budget).chosen
+    return swap(
+        model, {floats[name]: _rounded(floats[name], int(width), GROUP, parts) for name, width in chosen.items()}
+    )
 
 
 def _rounded(layer: nn.Linear, bits: int, group: int, parts: Parts) -> PackedLinear:

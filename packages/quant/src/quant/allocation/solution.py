@@ -73,10 +73,11 @@ def allocate_bits(sensitivity: Mapping[str, Sequence[Candidate]], budget: int) -
         raise ValueError(msg)
     for name, candidates in sensitivity.items():
         _refuse_candidates(name, candidates)
-    least = sum(min(c.size for c in candidates) for candidates in sensitivity.values())
-    if least > budget:
+    least, most = (sum(of(c.size for c in candidates) for candidates in sensitivity.values()) for of in (min, max))
+    if not least <= budget:  # NaN is refused too
         msg = f"the budget is {budget} bytes, the smallest candidates take {least}"
         raise ValueError(msg)
+    budget = min(budget, most)  # any number, where 64 bits hold only some
     layers = list(sensitivity.values())
     lines = [_line(candidates) for candidates in layers]
     # What the layers from each one on would lose at least, if a choice could be split between two candidates.
@@ -168,12 +169,12 @@ def _greedy(lines: list[Line], budget: int) -> float:
 
 
 def _layers(model: nn.Module) -> dict[str, nn.Linear]:
-    """Return the linear layers whose weight is nobody else's."""
+    """Return the linear layers whose weight is nobody else's, nor read by their owner, as attention does."""
     owners: dict[int, int] = {}
     for module in model.modules():
         for parameter in module.parameters(recurse=False):
             owners[id(parameter)] = owners.get(id(parameter), 0) + 1
-    return {n: m for n, m in model.named_modules() if isinstance(m, nn.Linear) and owners[id(m.weight)] == 1}
+    return {n: m for n, m in model.named_modules() if type(m) is nn.Linear and owners[id(m.weight)] == 1}
 
 
 def _refuse_candidates(name: str, candidates: Sequence[Candidate]) -> None:

@@ -140,6 +140,15 @@ def test_what_cannot_be_allocated_is_refused(impl: ModuleType, given: Problem, b
         impl.allocate_bits(given, budget)
 
 
+@pytest.mark.only("solution")
+def test_any_number_is_a_budget_but_nan(impl: ModuleType) -> None:
+    given = {"a": (Candidate("large", 9, 0.5), Candidate("small", 3, 1.0))}
+    for budget in (10**30, float("inf")):
+        assert impl.allocate_bits(given, budget).chosen == {"a": "large"}
+    with pytest.raises(ValueError, match=r"budget.*nan"):
+        impl.allocate_bits(given, float("nan"))
+
+
 def test_a_budget_that_is_just_too_small(impl: ModuleType) -> None:
     if impl.__name__.endswith("baseline"):
         pytest.skip("a baseline need not refuse")

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from quant.affine import QParams
 from quant.affine.solution import choose_qparams, dequantize, quantize
 from quant.hessian import SHRINK, Hessian, Rounding
+from quant.layers import in_use
 
 BLOCK = 128  # columns whose errors reach those behind them in one product
 
@@ -68,6 +69,7 @@ def gptq_act_order(
     return _round(weight, hessian, bits, group, damping, act_order=True)
 
 
+@torch.no_grad()
 def retarget(weight: Tensor, hessian: Hessian, drift: Tensor, damping: float = 0.3) -> Tensor:
     """Return the weight that gives on the inputs x what ``weight`` gives on ``y``, as nearly as one can, float32.
 
@@ -87,6 +89,7 @@ def retarget(weight: Tensor, hessian: Hessian, drift: Tensor, damping: float = 0
     return (weight.to(h) + move).float().to(weight.device)
 
 
+@torch.no_grad()
 def search_qparams(weight: Tensor, hessian: Hessian, bits: int = 4, group: int = 32) -> QParams:
     """Choose each group's map among narrower ones than its range needs, so that the output changes least.
 
@@ -109,6 +112,7 @@ def search_qparams(weight: Tensor, hessian: Hessian, bits: int = 4, group: int =
     return QParams(scale, whole.zero_point, group, bits)
 
 
+@torch.no_grad()
 def refit_scales(weight: Tensor, hessian: Hessian, codes: Tensor, qparams: QParams, damping: float = 0.01) -> QParams:
     """Return the maps with the scales that change the output least, given codes and zero points.
 
@@ -139,6 +143,7 @@ def refit_scales(weight: Tensor, hessian: Hessian, codes: Tensor, qparams: QPara
     return QParams(found, qparams.zero_point, group, qparams.bits)
 
 
+@torch.no_grad()
 def refit_codes(weight: Tensor, hessian: Hessian, codes: Tensor, qparams: QParams, damping: float = 0.01) -> Tensor:
     """Return codes, (rows, cols) int8, each column chosen once more, from left to right, given all others and the maps.
 
@@ -182,6 +187,7 @@ def gptq_refit(
     return codes, qparams
 
 
+@torch.no_grad()
 def gptq_both(
     weight: Tensor,
     hessian: Hessian,
@@ -291,14 +297,9 @@ def gptq_model(
     if not given:
         msg = "no batches to calibrate with"
         raise ValueError(msg)
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
+    with in_use(model):
         outputs = {} if logits is None else output_hessians(model, given, logits)
         return _layer_by_layer(model, given, bits, group, outputs, rounding)
-    finally:
-        for module in training:
-            module.training = True
 
 
 def _layer_by_layer(
@@ -333,6 +334,7 @@ def _layer_by_layer(
     return done
 
 
+@torch.no_grad()
 def _round(
     weight: Tensor, hessian: Hessian, bits: int, group: int, damping: float, *, act_order: bool, search: bool = False
 ) -> tuple[Tensor, QParams]:
@@ -419,6 +421,9 @@ def _refuse_misfit(weight: Tensor, hessian: Hessian) -> None:
     cols = weight.shape[-1]
     if hessian.matrix.shape != (cols, cols):
         msg = f"the Hessian has shape {tuple(hessian.matrix.shape)}, must be {(cols, cols)}"
+        raise ValueError(msg)
+    if not bool(hessian.matrix.isfinite().all()):
+        msg = "the Hessian has NaN or inf"
         raise ValueError(msg)
 
 

@@ -691,10 +691,33 @@ def test_what_cannot_be_refitted_is_refused(impl: ModuleType, device: str) -> No
             function(weight.to(device), Hessian(torch.eye(4, device=device), 9), codes, qparams)
         with pytest.raises(ValueError, match="damping"):
             function(weight.to(device), on(device, hessian), codes, qparams, -1)
+    lost = Hessian(hessian.matrix.clone().fill_diagonal_(float("nan")).to(device), 9)
+    for name, more in (
+        ("search_qparams", ()),
+        ("refit_scales", (codes, qparams)),
+        ("refit_codes", (codes, qparams)),
+        ("retarget", (hessian.matrix.to(device),)),
+    ):
+        with pytest.raises(ValueError, match=rf"{SINGULAR}|{NAN}"):
+            getattr(impl, name)(weight.to(device), lost, *more)
     with pytest.raises(ValueError, match="rounds"):
         impl.gptq_refit(weight.to(device), on(device, hessian), rounds=-1)
     with pytest.raises(ValueError, match="bits"):
         impl.gptq_refit(weight.to(device), on(device, hessian), 9)
+
+
+@pytest.mark.stretch
+@pytest.mark.only("solution")
+def test_a_parameter_may_be_rounded_and_no_graph_is_kept(impl: ModuleType, device: str) -> None:
+    weight, hessian = case(4, 16)
+    parameter, given = nn.Parameter(weight.to(device)), on(device, hessian)
+    for function in (impl.gptq, impl.gptq_act_order, impl.gptq_refit):
+        codes, qparams = function(parameter, given, 4, 8)
+        wanted = function(weight.to(device), given, 4, 8)
+        assert torch.equal(codes, wanted[0])
+        assert not qparams.scale.requires_grad
+    assert not impl.search_qparams(parameter, given).scale.requires_grad
+    assert not impl.retarget(parameter, given, given.matrix).requires_grad
 
 
 def eliminated(weight: Tensor, hessian: Hessian, outputs: Hessian, bits: int, group: int, at_once: int) -> Tensor:

@@ -19,11 +19,13 @@ from quant.affine.solution import choose_qparams, dequantize, quantize
 from quant.int4 import _native
 from quant.int8 import _kernels as int8
 from quant.int8.solution import float_weight, like, rows_of
+from quant.layers import CodedLinear
 from quant.packing.solution import pack, unpack
 
 FEW = 8  # rows up to which reading the weights is most of the work
 TORCH_GROUPS = (32, 64, 128, 256)
 OFF = 0.04  # of a group's weights may be lost by rounding once more: half of what four bits cost it
+CODES = ("packed", "scale", "zero_point")  # the buffers that layouts are made of
 GPU = "cuda"  # the kind of device that Triton serves
 
 
@@ -36,7 +38,7 @@ def _gpu_kernels() -> Any:  # noqa: ANN401 - a module
         return None
 
 
-class Int4Linear(nn.Module):
+class Int4Linear(CodedLinear):
     """A linear layer with 4-bit weights in groups of columns, which takes and returns floats (weight-only).
 
     Triton's kernels multiply floats (W4A16). Those of a CPU may round activations to 8 bits (W4A8), each row or 32
@@ -74,7 +76,6 @@ class Int4Linear(nn.Module):
         self.in_features, self.out_features, self.group = in_features, rows, group
         self._suits_native = in_features % _native.GROUP == group % _native.GROUP == rows % _native.OUTPUTS == 0
         self._suits_torch = in_features % group == rows % 16 == 0 and group in TORCH_GROUPS
-        self._laid_out: dict[str, tuple[int8.MadeOf, Any]] = {}
 
     @classmethod
     def from_float(cls, linear: nn.Linear, group: int = 32) -> "Int4Linear":
@@ -108,13 +109,15 @@ class Int4Linear(nn.Module):
         inputs = rows_of(x, self.in_features)  # (rows, in)
         rows, on_cpu = inputs.shape[0], x.device.type == packed.device.type == "cpu"  # type: ignore[union-attr]
         if on_cpu and self._suits_native and _native.kernel() and not torch.compiler.is_compiling():
-            native: _native.Weight = self._layout("native", self._for_native)
+            native: _native.Weight = self.made("native", self._for_native, CODES)
             y = native.product(inputs, bias)
         elif on_cpu and 0 < rows <= FEW and self._suits_torch:
-            weight, scales = self._layout("few", self._for_few_rows)
+            weight, scales = self.made("few", self._for_few_rows, CODES)
             y = torch._weight_int4pack_mm_for_cpu(inputs.bfloat16(), weight, self.group, scales).float()  # noqa: SLF001
             y = y if bias is None else y.add_(bias)
-        elif on_cpu and rows > FEW and int8.has_integers() and (rounded := self._layout("many", self._for_many_rows)):
+        elif (
+            on_cpu and rows > FEW and int8.has_integers() and (rounded := self.made("many", self._for_many_rows, CODES))
+        ):
             y = int8.dynamic(inputs, rounded, bias)
         else:
             y = F.linear(inputs, self.dequantized(), None if bias is None else bias.float())
@@ -144,18 +147,6 @@ class Int4Linear(nn.Module):
         grouped = [F.pad(t, (0, -self.in_features % self.group)) for t in (weight, dequantize(codes, qparams) - weight)]
         size, off = (t.unflatten(1, (-1, self.group)).norm(dim=2) for t in grouped)  # (rows, groups)
         return int8.Weight(codes, qparams.scale[:, 0].contiguous()) if bool((off <= OFF * size).all()) else None
-
-    def _layout(self, name: str, make: Any) -> Any:  # noqa: ANN401
-        """Return what ``make`` makes of the buffers, made again after one of them was moved or written to."""
-        buffers: list[Any] = [self._buffers[key] for key in ("packed", "scale", "zero_point")]
-        held = self._laid_out.get(name)
-        if held is None or not held[0].still(buffers):
-            held = self._laid_out[name] = int8.MadeOf(buffers), make()
-        return held[1]
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave the layouts out of copies and pickles: they are made again from the buffers."""
-        return self.__dict__ | {"_laid_out": {}}
 
     def extra_repr(self) -> str:
         """Show the shape, as ``nn.Linear`` does."""

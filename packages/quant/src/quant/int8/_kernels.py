@@ -8,7 +8,6 @@ is, though its input has to be quantized before it.
 
 import ctypes
 import math
-import operator
 import platform
 import warnings
 from functools import cache
@@ -67,16 +66,11 @@ class Weight:
     def __init__(self, codes: Tensor, scale: Tensor) -> None:
         """Pack nothing yet."""
         self.codes, self.scale = codes, scale.float()
-        self._made_of = MadeOf([codes, scale])
         self._fbgemm: Any = None
         self._onednn: Any = None
         self._row_sums: Tensor | None = None
         library = _native.library("quant.int8", "_w8a8") if codes.device.type == "cpu" else None
         self.native = None if library is None else Native(library, codes, self.scale)
-
-    def is_of(self, codes: Tensor, scale: Tensor) -> bool:
-        """Tell whether these are the tensors that were packed, and nobody has written to them since."""
-        return self._made_of.still([codes, scale])
 
     def row_sums(self) -> Tensor:
         """Return the sum of each output's weights, (1, out) float32."""
@@ -100,23 +94,6 @@ class Weight:
             packed = torch.ops.onednn.qlinear_prepack(self.codes, None)
             self._onednn = packed, torch.zeros(len(self.scale), dtype=torch.int32)
         return self._onednn
-
-
-def versions(*tensors: Tensor) -> tuple[int, ...]:
-    """Return a number for each tensor that grows whenever somebody writes to it."""
-    return tuple([0 if t.is_inference() else t._version for t in tensors])  # noqa: SLF001
-
-
-class MadeOf:
-    """The tensors that something was made of, held, so that no other can come to have their place in memory."""
-
-    def __init__(self, tensors: list[Tensor]) -> None:
-        """Remember how often they have been written to."""
-        self.tensors, self.versions = tensors, versions(*tensors)
-
-    def still(self, tensors: list[Tensor]) -> bool:
-        """Tell whether these are the same tensors, and nobody has written to them since."""
-        return all(map(operator.is_, tensors, self.tensors)) and versions(*tensors) == self.versions
 
 
 @cache
@@ -166,16 +143,17 @@ def dynamic(x: Tensor, weight: Weight, bias: Tensor | None) -> Tensor:
     if not rows:
         return x.new_empty(0, len(weight.codes))
     if x.device.type == "cpu" and has_fbgemm() and (rows < FEW or not sums_exactly()):
-        if rows == 1:
-            return fbgemm_dynamic(x, weight) if bias is None else fbgemm_dynamic(x, weight).add_(bias)
-        # The kernel has one scale for all rows. Rows brought to the same range lose nothing by sharing it.
+        # The kernel has one scale for all rows. Rows brought to the same range lose nothing by sharing it. It takes no
+        # NaN: a row that has it, or inf, is 0 in there, and NaN when its factor comes back.
         factor = torch.linalg.vector_norm(x, math.inf, dim=1, keepdim=True).clamp_(min=TINY)  # (rows, 1)
-        y = fbgemm_dynamic(x / factor, weight)
+        y = fbgemm_dynamic(torch.div(x, factor).nan_to_num_(), weight)
+        factor = factor.where(factor.isfinite(), math.nan)
         return y.mul_(factor) if bias is None else torch.addcmul(bias, y, factor)
     # Affine, since what comes out of GELU or SiLU lies on one side: x = step * (code - zero), and the part of the sum
     # that belongs to the zeros depends on the weight's row sums only.
     low, high = x.amin(1, keepdim=True).clamp_(max=0), x.amax(1, keepdim=True).clamp_(min=0)  # (rows, 1)
-    step = high.sub_(low).div_(255).clamp_(min=TINY)
+    step = torch.sub(high / 255, low / 255).clamp_(min=TINY)  # their difference might not be finite
+    step = step.where(step.isfinite(), math.nan)  # a row with inf is lost as one with NaN is
     zero = low.div_(step).round_().add_(128)  # minus the zero point: low becomes the code -128
     # Where both ends of a row lie half way between two codes, both round outwards: 256 steps for 255.
     codes = torch.div(x, step).round_().sub_(zero).clamp_(max=127).to(torch.int8)
@@ -196,11 +174,13 @@ def static(x: Tensor, weight: Weight, bias: Tensor | None, step: float, zero_poi
         return x.new_empty(0, len(weight.codes))
     if x.device.type == "cpu" and has_fbgemm() and (len(x) < FEW or not sums_exactly()):
         kernel = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32
-        y: Tensor = kernel(x, step, zero_point, weight.fbgemm())
-        return y if bias is None else y.add_(bias)
-    shifted = torch.div(x, step).round_().add_(zero_point - 128).clamp_(-128, 127).to(torch.int8)
-    y = product(shifted, weight, zero_point - 128)
-    return y.mul_(step) if bias is None else torch.add(bias, y, alpha=step)
+        y: Tensor = kernel(x.nan_to_num(posinf=math.inf, neginf=-math.inf), step, zero_point, weight.fbgemm())
+        y = y if bias is None else y.add_(bias)
+    else:
+        shifted = torch.div(x, step).round_().add_(zero_point - 128).clamp_(-128, 127).to(torch.int8)
+        y = product(shifted, weight, zero_point - 128)
+        y = y.mul_(step) if bias is None else torch.add(bias, y, alpha=step)
+    return y.masked_fill_(x.isnan().any(1, keepdim=True), math.nan)
 
 
 def fbgemm_dynamic(x: Tensor, weight: Weight) -> Tensor:

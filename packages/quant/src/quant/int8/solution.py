@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from quant.affine.solution import choose_qparams, quantize
 from quant.int8 import Policy
-from quant.int8._kernels import TINY, Weight, dynamic, static, versions
+from quant.int8._kernels import TINY, Weight, dynamic, static
+from quant.layers import CodedLinear, in_use, swap
 
 
-class _Int8(nn.Module):
+class _Int8(CodedLinear):
     """What both layers keep: codes, scales and bias, and the weight packed for the kernels."""
 
     codes: Tensor
@@ -27,23 +28,20 @@ class _Int8(nn.Module):
         self.register_buffer("codes", codes)
         self.register_buffer("scale", scale)
         self.register_buffer("bias", None if bias is None else bias.detach())
-        self._packed: Weight | None = None
+        self.out_features, self.in_features = codes.shape
 
     def packed(self) -> Weight:
         """Return the weight for the kernels, packed anew after its buffers were moved or loaded."""
-        buffers: dict[str, Any] = self._buffers  # a tenth of what self.codes takes to find them
-        codes, scale = buffers["codes"], buffers["scale"]
-        if self._packed is None or not self._packed.is_of(codes, scale):
-            self._packed = Weight(codes, scale)
-        return self._packed
+        packed: Weight = self.made("packed", lambda: Weight(self.codes, self.scale), ("codes", "scale"))
+        return packed
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave the packed weight out of copies and pickles: it is made again from the codes."""
-        return self.__dict__ | {"_packed": None}
+    def dequantized(self) -> Tensor:
+        """Return the weight that the layer stands for, (out, in) float32."""
+        return self.codes * self.scale.float()[:, None]
 
     def extra_repr(self) -> str:
         """Show the shape, as ``nn.Linear`` does."""
-        return f"in_features={self.codes.shape[1]}, out_features={len(self.codes)}, bias={self.bias is not None}"
+        return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
 
 
 class Int8Linear(_Int8):
@@ -68,10 +66,11 @@ class Int8Linear(_Int8):
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., in) to (..., out), in the dtype of ``x``; every row of ``x`` gets a scale of its own.
 
-        Raises ValueError where the last dimension is not ``in``, TypeError for integers.
+        The result has no gradient, as rounding has none. Raises ValueError where the last dimension is not ``in``,
+        TypeError for integers.
         """
         weight = self.packed()
-        rows = rows_of(x, weight.codes.shape[1])  # (rows, in)
+        rows = rows_of(x, self.in_features)  # (rows, in)
         return like(x, dynamic(rows, weight, self._buffers["bias"]))
 
 
@@ -84,7 +83,6 @@ class StaticInt8Linear(_Int8):
         """Keep everything as buffers of those names; ``input_range`` is (2,) float32, lowest and highest."""
         super().__init__(codes, scale, bias)
         self.register_buffer("input_range", input_range)
-        self._map: tuple[Tensor | None, tuple[int, ...], float, int] = (None, (), 1.0, 0)
 
     @classmethod
     def from_float(cls, linear: nn.Linear, input_range: tuple[float, float]) -> "StaticInt8Linear":
@@ -105,17 +103,14 @@ class StaticInt8Linear(_Int8):
         Raises ValueError where the last dimension is not ``in``, TypeError for integers.
         """
         weight = self.packed()
-        rows = rows_of(x, weight.codes.shape[1])  # (rows, in)
-        return like(x, static(rows, weight, self._buffers["bias"], *self._affine()))
+        rows = rows_of(x, self.in_features)  # (rows, in)
+        return like(x, static(rows, weight, self._buffers["bias"], *self.made("map", self._affine, ("input_range",))))
 
     def _affine(self) -> tuple[float, int]:
-        """Return scale and zero point as numbers, read from the buffer only when it has changed."""
-        span: Tensor = self._buffers["input_range"]  # type: ignore[assignment]
-        if self._map[0] is not span or self._map[1] != versions(span):
-            low, high = span.tolist()
-            step = max((high - low) / 255, TINY)
-            self._map = span, versions(span), step, round(-low / step)
-        return self._map[2:]
+        """Return scale and zero point as numbers."""
+        low, high = self.input_range.tolist()
+        step = max((high - low) / 255, TINY)
+        return step, round(-low / step)
 
 
 def quantize_model(
@@ -135,26 +130,30 @@ def quantize_model(
     if policy.activations == "static" and (missing := sorted(set(chosen) - set(ranges or {}))):
         msg = f"no range was calibrated for {missing[0]!r} ({len(missing)} of {len(chosen)} layers)"
         raise ValueError(msg)
-    swapped: dict[int, nn.Module] = {}
+    swapped: dict[nn.Module, nn.Module] = {}
+    first: dict[int, _Int8] = {}
     for name, linear in chosen.items():
-        if id(linear) not in swapped:
-            swapped[id(linear)] = (
+        if linear in swapped:
+            continue
+        try:
+            made = (
                 StaticInt8Linear.from_float(linear, (ranges or {})[name])
                 if policy.activations == "static"
                 else Int8Linear.from_float(linear)
-            ).train(linear.training)
-    for name, linear in chosen.items():
-        if not name:
-            return swapped[id(linear)]
-        parent, _, child = name.rpartition(".")
-        setattr(model.get_submodule(parent), child, swapped[id(linear)])
-    return model
+            )
+        except ValueError as error:
+            msg = f"layer {name!r}: {error}"
+            raise ValueError(msg) from error
+        shared = first.setdefault(id(linear.weight), made)  # two layers of one weight go on sharing it
+        made.codes, made.scale = shared.codes, shared.scale
+        swapped[linear] = made.train(linear.training)
+    return swap(model, swapped)
 
 
 def calibrate(model: nn.Module, batches: Iterable[Mapping[str, Tensor]]) -> dict[str, tuple[float, float]]:
-    """Run the model on each batch, ``model(**batch)``, and return the range of every linear layer's input, by name.
+    """Run the model on each batch, as in use, and return the range of every linear layer's input, by name.
 
-    Raises ValueError for no batches.
+    A batch is given as ``model(**batch)``. Raises ValueError for no batches, and NaN or inf in an input.
     """
     ranges: dict[str, tuple[float, float]] = {}
     names: dict[nn.Module, list[str]] = {}
@@ -164,6 +163,9 @@ def calibrate(model: nn.Module, batches: Iterable[Mapping[str, Tensor]]) -> dict
 
     def watch(module: nn.Module, args: tuple[Any, ...]) -> None:
         low, high = (float(side) for side in torch.aminmax(args[0]))
+        if not (math.isfinite(low) and math.isfinite(high)):
+            msg = f"the input of {names[module][0]!r} has NaN or inf"
+            raise ValueError(msg)
         for name in names[module]:
             before = ranges.get(name, (low, high))
             ranges[name] = min(low, before[0]), max(high, before[1])
@@ -171,7 +173,7 @@ def calibrate(model: nn.Module, batches: Iterable[Mapping[str, Tensor]]) -> dict
     hooks = [module.register_forward_pre_hook(watch) for module in names]
     count = 0
     try:
-        with torch.no_grad():
+        with torch.no_grad(), in_use(model):
             for count, batch in enumerate(batches, 1):  # noqa: B007 - the count is what is wanted
                 model(**batch)
     finally:

@@ -33,7 +33,8 @@ class Int8Linear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., in) to (..., out), in the dtype of ``x``; every row of ``x`` gets a scale of its own.
 
-        Raises ValueError where the last dimension is not ``in``, TypeError for integers.
+        The result has no gradient, as rounding has none. Raises ValueError where the last dimension is not ``in``,
+        TypeError for integers.
         """
         raise NotImplementedError("TODO 2 (core, about 8 lines): quantize the rows, multiply codes, scale back")
 
@@ -55,9 +56,9 @@ def quantize_model(
 
 
 def calibrate(model: nn.Module, batches: Iterable[Mapping[str, Tensor]]) -> dict[str, tuple[float, float]]:
-    """Run the model on each batch, ``model(**batch)``, and return the range of every linear layer's input, by name.
+    """Run the model on each batch, as in use, and return the range of every linear layer's input, by name.
 
-    Raises ValueError for no batches.
+    A batch is given as ``model(**batch)``. Raises ValueError for no batches, and NaN or inf in an input.
     """
     raise NotImplementedError("TODO 4 (stretch, about 12 lines): watch the inputs with hooks")
 

@@ -205,6 +205,17 @@ def test_a_state_dict_brings_everything(impl: ModuleType, device: str, rows: int
 
 
 @OURS
+@pytest.mark.parametrize("rows", [2, 40])
+def test_codes_that_are_written_to_are_taken_up(impl: ModuleType, device: str, rows: int) -> None:
+    made, x = impl.Int8Linear.from_float(layer(32, 8, bias=False, device=device)), normal(rows, 32, device=device)
+    before = made(x)
+    made.codes.neg_()
+    assert torch.allclose(made(x), -before, atol=1e-5), "the layer still answers with its old codes"
+    made.scale = made.scale * 2
+    assert torch.allclose(made(x), -2 * before, atol=1e-5), "the layer still answers with its old scales"
+
+
+@OURS
 def test_copies_and_files_bring_everything(impl: ModuleType, device: str) -> None:
     layer_ = impl.Int8Linear.from_float(layer(24, 8, device=device))
     x = normal(3, 24, device=device)
@@ -326,6 +337,7 @@ def test_attention_that_reads_its_weights_is_left_alone(impl: ModuleType, device
     impl.quantize_model(model, Policy())
     x = normal(3, 1, 16, device=device)
     assert model["attention"](x, x, x)[0].shape == (3, 1, 16)
+    assert swapped_names(impl, model) == ["mlp"], "attention's out_proj is a subclass, whose weight attention reads"
 
 
 @pytest.mark.only("starter", "solution")
@@ -580,6 +592,27 @@ def test_without_a_native_kernel_torchs_serve(
         wanted = made(x)
         for dtype in (torch.float16, torch.bfloat16):  # scale and bias, which torch's kernels take in float32 only
             assert torch.allclose(copy.deepcopy(made).to(dtype)(x), wanted, rtol=0.02, atol=0.02 * float(wanted.std()))
+
+
+@pytest.mark.stretch
+@pytest.mark.only("solution")
+@pytest.mark.parametrize("rows", [1, 4, 20])
+@pytest.mark.parametrize("native", [True, False])
+def test_nan_loses_its_row_and_no_other(
+    impl: ModuleType, device: str, native: bool, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not native:
+        monkeypatch.setattr(_native, "library", lambda *_: None)
+    linear = layer(64, 16, device=device)
+    dynamic, static = impl.Int8Linear.from_float(linear), impl.StaticInt8Linear.from_float(linear, (-3.0, 3.0))
+    for value in (float("nan"), float("inf"), float("-inf"), 3e38):
+        x = normal(rows, 64, device=device)
+        x[-1, 5:7] = torch.tensor([value, -value])
+        for made, bad in ((dynamic, value != 3e38), (static, value != value)):  # noqa: PLR0124 - NaN
+            y = made(x)
+            lost = y.isnan().all(1).tolist()
+            assert lost == [False] * (rows - 1) + [bad], f"{value} in the last of {rows} rows: rows of NaN {lost}"
+            assert torch.allclose(y[:-1], made(x[:-1]), atol=1e-5), f"{value} in the last row changed others"
 
 
 @pytest.mark.stretch

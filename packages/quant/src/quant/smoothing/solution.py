@@ -1,7 +1,6 @@
 """The production answer: one pass to see who reads what, a bit-exact trial of each fold, second moments for AWQ."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from itertools import chain
 from typing import Any
 
@@ -9,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from quant.affine.solution import choose_qparams, dequantize, quantize
+from quant.layers import in_use, swap
 from quant.smoothing import Batch, Group, Rescaled
 
 DEAD = 1e-5  # a channel below it, in activations or weights, is left alone
@@ -85,7 +85,7 @@ def find_groups(model: nn.Module, batch: Batch) -> list[Group]:
     output does not change.
     """
     norms, pairs, wanted = _candidates(model, batch)
-    with _evaluating(model):
+    with in_use(model):
         alone = {*_unchanged(model, norms, batch, wanted)}
         folded = _unchanged(model, pairs, batch, wanted)
     return [Group(g.previous, g.layers, shared=g not in alone) for g in norms] + folded
@@ -172,9 +172,9 @@ def _apply(model: nn.Module, group: Group, factors: Tensor) -> None:
         previous = model.get_submodule(group.previous)
         fold(previous.linear if isinstance(previous, Rescaled) else previous, layers, factors)
         return
-    for name, layer in zip(group.layers, layers, strict=True):
+    for layer in layers:
         layer.weight.data *= factors
-        model.set_submodule(name, Rescaled(layer, factors).train(layer.training))
+        swap(model, {layer: Rescaled(layer, factors).train(layer.training)})
 
 
 def _candidates(model: nn.Module, batch: Batch) -> tuple[list[Group], list[Group], tuple[Tensor, ...]]:
@@ -280,7 +280,7 @@ def _run(
     ]
     count = 0
     try:
-        with torch.no_grad(), _evaluating(model):
+        with torch.no_grad(), in_use(model):
             for count, batch in enumerate(batches, 1):  # noqa: B007 - the count is what is wanted
                 result(model(**batch))
     finally:
@@ -289,18 +289,6 @@ def _run(
     if not count:
         msg = "no batches to calibrate with"
         raise ValueError(msg)
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Switch dropout and the like off for a while."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
 
 
 def _tensors(output: object) -> tuple[Tensor, ...]:

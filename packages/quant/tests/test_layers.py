@@ -1,0 +1,170 @@
+"""Layers with codes in models that are cast, moved, loaded, and that look at their layers."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from transformers import T5Config, T5EncoderModel
+from transformers.modeling_outputs import CausalLMOutput
+
+from quant import Int4Linear, Int8Linear, Policy, StaticInt8Linear, calibrate, quantize_model
+from quant.layers import CodedLinear
+from quant.schemes import SOLUTIONS, Tokens, _rounded, find, layers, ranges
+
+Make = Callable[[nn.Linear], CodedLinear]
+KINDS: dict[str, Make] = {
+    "int8": Int8Linear.from_float,
+    "static": lambda linear: StaticInt8Linear.from_float(linear, (-4.0, 4.0)),
+    "int4": Int4Linear.from_float,
+    "packed": lambda linear: _rounded(linear, 5, 32, SOLUTIONS),
+}
+
+
+@pytest.fixture(params=KINDS)
+def make(request: pytest.FixtureRequest) -> Make:
+    return KINDS[request.param]
+
+
+def normal(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def linear(size: float = 1.0) -> nn.Linear:
+    made = nn.Linear(64, 32)
+    made.weight.data = normal(32, 64) * size
+    made.bias.data = normal(32, seed=1) * size
+    return made.eval()
+
+
+def off(found: Tensor, wanted: Tensor) -> float:
+    return float((found - wanted).detach().norm() / wanted.detach().norm())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("rows", [1, 20])
+def test_a_cast_leaves_small_scales_what_they_are(make: Make, rows: int, dtype: torch.dtype) -> None:
+    """A weight of 1e-4 has a scale of 1e-6, of which float16 holds four bits."""
+    made, x = make(linear(1e-4)), normal(rows, 64)
+    wanted = made(x)
+    assert off(made.to(dtype).float()(x), wanted) < 0.01
+    assert made.bias.dtype == torch.float32
+
+
+def test_what_is_loaded_in_inference_mode_counts(make: Make) -> None:
+    with torch.inference_mode():
+        first, second, x = make(linear()), make(linear(2.0)), normal(20, 64)
+        wanted = second(x)
+        first(x)
+        first.load_state_dict(second.state_dict())
+        assert torch.equal(first(x), wanted), "the layer answers with the weights that it had before"
+
+
+def test_whoever_looks_sees_a_float_layer(make: Make) -> None:
+    float_layer = linear()
+    made = make(float_layer)
+    assert (made.in_features, made.out_features) == (64, 32)
+    assert made.weight.shape == (32, 64)
+    assert off(made.weight, float_layer.weight) < 0.12
+    assert torch.equal(made.weight, made.dequantized())
+    assert made.half().weight.dtype == torch.float16
+    assert "weight" not in made.state_dict()
+
+
+def test_t5_asks_for_the_dtype_of_a_weight() -> None:
+    torch.manual_seed(0)
+    config = T5Config(vocab_size=50, d_model=32, d_kv=16, d_ff=64, num_layers=1, num_heads=2)
+    model, ids = T5EncoderModel(config).eval(), torch.arange(10)[None]
+    with torch.no_grad():
+        wanted = model(ids).last_hidden_state
+        assert off(find("int8-dynamic")(model, [])(ids).last_hidden_state, wanted) < 0.02
+
+
+def test_torchs_encoder_reads_the_weights_itself() -> None:
+    torch.manual_seed(0)
+    model, x = nn.TransformerEncoderLayer(32, 2, 64, batch_first=True).eval(), normal(2, 5, 32)
+    with torch.no_grad():
+        wanted = model(x)
+        quantize_model(model, Policy())
+        assert isinstance(model.get_submodule("linear1"), Int8Linear)
+        assert off(model(x), wanted) < 0.02
+
+
+class Twice(nn.Module):
+    """A layer under two names, attention that reads a weight, and dropout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.norm = nn.LayerNorm(32)
+        self.first = nn.Linear(32, 32)
+        self.attention = nn.MultiheadAttention(32, 2, batch_first=True)
+        self.drop = nn.Dropout(0.5)
+        self.second = self.first
+        self.last = nn.Linear(32, 32)
+
+    def forward(self, x: Tensor) -> CausalLMOutput:
+        x = x + self.first(self.norm(x))
+        x = x + self.attention(x, x, x)[0]
+        return CausalLMOutput(logits=self.last(self.drop(self.second(self.norm(x)))))
+
+
+SCHEMES = ("int8-dynamic", "int8-static", "smooth-dynamic", "int4-g32", "rtn4-g32", "gptq4-g32", "awq4-g32", "mixed-5")
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_every_scheme_swaps_whole_layers_and_leaves_attention_alone(scheme: str) -> None:
+    batches: list[Tokens] = [{"x": normal(2, 8, 32, seed=seed)} for seed in range(3)]
+    model = Twice().eval()
+    with torch.no_grad():
+        wanted = model(**batches[0]).logits
+        made = find(scheme)(model, batches)
+        found = made(**batches[0]).logits
+    assert made.first is made.second, "one layer has become two"
+    assert not isinstance(made.first, nn.Linear)
+    assert type(made.last) is type(made.first)
+    assert isinstance(made.get_submodule("attention.out_proj"), nn.Linear)
+    assert off(found, wanted) < 0.15
+
+
+def test_two_layers_of_one_weight_go_on_sharing_it() -> None:
+    model = nn.Sequential(nn.Linear(32, 32), nn.Linear(32, 32, bias=False))
+    model[1].weight = model[0].weight
+    quantize_model(model, Policy())
+    first, second = (model.get_submodule(name) for name in "01")
+    assert first.codes is second.codes
+    assert second.bias is None
+
+
+@pytest.mark.parametrize("watch", [calibrate, ranges])
+def test_inputs_are_watched_as_in_use(watch: Any) -> None:
+    model = Twice()
+    model.norm.eval()
+    found = watch(model, [{"x": normal(2, 8, 32)}])
+    assert set(found) >= {"first", "second", "last"}
+    assert model.drop.training
+    assert not model.norm.training, "modes are not what they were"
+    model.eval()
+    assert found == watch(model, [{"x": normal(2, 8, 32)}]), "dropout was on"
+
+
+@pytest.mark.parametrize("at", [0, 1])
+def test_nan_in_a_batch_is_refused(at: int) -> None:
+    batches = [{"x": normal(2, 8, 32)} for _ in range(2)]
+    batches[at]["x"][0, 0, 0] = float("nan")
+    with pytest.raises(ValueError, match=r"first.*NaN"):
+        calibrate(Twice(), batches)
+
+
+def test_layers_are_named_once_and_subclasses_left_out() -> None:
+    assert list(layers(Twice())) == ["first", "last"]
+    with pytest.raises(ValueError, match="no linear layer"):
+        layers(nn.MultiheadAttention(8, 2))
+
+
+def test_a_layer_that_cannot_be_quantized_is_named() -> None:
+    model = Twice()
+    model.last.weight.data[0, 0] = float("nan")
+    with pytest.raises(ValueError, match=r"last.*NaN"):
+        quantize_model(model, Policy())
