@@ -1,11 +1,14 @@
 """Layers with codes in models that are cast, moved, loaded, and that look at their layers."""
 
+import contextlib
+import copy
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from transformers import T5Config, T5EncoderModel
 from transformers.modeling_outputs import CausalLMOutput
 
@@ -70,6 +73,54 @@ def test_whoever_looks_sees_a_float_layer(make: Make) -> None:
     assert torch.equal(made.weight, made.dequantized())
     assert made.half().weight.dtype == torch.float16
     assert "weight" not in made.state_dict()
+
+
+class Two(nn.Module):
+    """Two layers of one kind, so that a graph has to tell them apart."""
+
+    def __init__(self, make: Make) -> None:
+        super().__init__()
+        self.first = make(linear())
+        self.second = make(nn.Linear(32, 64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.second(torch.relu(self.first(x)))
+        return y
+
+
+@pytest.mark.parametrize("rows", [1, 40])
+def test_a_compiled_model_is_one_graph_with_the_same_kernels(make: Make, rows: int) -> None:
+    torch.compiler.reset()
+    model, x = Two(make).eval(), normal(rows, 64)
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    wanted = model(x)
+    assert torch.equal(compiled(x), wanted)
+    assert torch.equal(compiled(x.clone().requires_grad_()), wanted)
+    twin = copy.deepcopy(model)
+    bias: Any = twin.first.bias
+    twin.first.bias = bias + 1
+    changed = torch.compile(twin, fullgraph=True, backend="aot_eager")(x)
+    assert torch.equal(changed, twin(x))
+    assert not torch.equal(changed, wanted), "the copy's graph calls the layers of the original"
+
+
+def test_an_exported_model_needs_nothing_of_ours(make: Make) -> None:
+    model, x = Two(make).eval(), normal(5, 64)
+    exported = torch.export.export(model, (x,))
+    assert not [node for node in exported.graph.nodes if "quant." in str(node.target)]
+    assert off(exported.module()(x), model(x)) < 0.02
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_has_no_memory_is_not_read(make: Make) -> None:
+    """A kernel that takes addresses would end the process, or leave what was in memory by chance in a trace."""
+    made = make(linear())
+    made(normal(5, 64))
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode, contextlib.suppress(RuntimeError, NotImplementedError):
+        assert isinstance(made(mode.from_tensor(normal(5, 64))), FakeTensor)
+    with contextlib.suppress(RuntimeError, TypeError):
+        traced = torch.jit.trace(made, normal(5, 64))
+        assert off(traced(normal(5, 64, seed=3)), made(normal(5, 64, seed=3))) < 0.02
 
 
 def test_t5_asks_for_the_dtype_of_a_weight() -> None:

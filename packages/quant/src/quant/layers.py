@@ -1,13 +1,20 @@
 """What layers with codes for a weight have in common, putting them where float layers were, and watching those."""
 
+import itertools
 import operator
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
+from weakref import WeakValueDictionary
 
+import torch
 from torch import Tensor, nn
 
 EXACT = ("scale", "input_range")  # buffers that maps are made of
+
+
+_numbers = itertools.count()
+_alive: WeakValueDictionary[int, "CodedLinear"] = WeakValueDictionary()
 
 
 class CodedLinear(nn.Module):
@@ -20,10 +27,27 @@ class CodedLinear(nn.Module):
         """Have made nothing yet."""
         super().__init__()
         self._made: dict[str, tuple[MadeOf, Any]] = {}
+        self._number = next(_numbers)
+        _alive[self._number] = self
 
     def dequantized(self) -> Tensor:
         """Return the weight that the layer stands for, (out, in) float32."""
         raise NotImplementedError
+
+    def exported(self, x: Tensor) -> Tensor:
+        """Map (..., in) to (..., out) in operations that any graph may have."""
+        raise NotImplementedError
+
+    def in_graph(self, x: Tensor) -> Tensor:
+        """Map (..., in) to (..., out) while a graph is made of it.
+
+        That of ``torch.compile`` gets one operation, which calls the layer with all its kernels when the graph runs;
+        one that is exported has to do without this process.
+        """
+        if torch.compiler.is_exporting():
+            return self.exported(x.detach()).to(x.dtype)
+        y: Tensor = _called(x.detach(), self._number, self.out_features)
+        return y
 
     @property
     def weight(self) -> Tensor:
@@ -48,6 +72,12 @@ class CodedLinear(nn.Module):
         """Leave out of copies and pickles what can be made again."""
         return self.__dict__ | {"_made": {}}
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Be a layer of one's own."""
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self._number = next(_numbers)
+        _alive[self._number] = self
+
     def _load_from_state_dict(self, *args: Any) -> None:  # noqa: ANN401
         """Forget what was made: a tensor of inference mode does not count who writes to it."""
         self._made.clear()
@@ -63,6 +93,23 @@ class CodedLinear(nn.Module):
 
         super()._apply(moved, recurse)  # type: ignore[no-untyped-call]
         return self
+
+
+@torch.library.custom_op("quant::linear", mutates_args=())
+def _called(x: Tensor, number: int, outputs: int) -> Tensor:  # noqa: ARG001 - what a graph has to know beforehand
+    """Call the layer of that number, which has so many outputs."""
+    y: Tensor = _alive[number](x)
+    return y
+
+
+@_called.register_fake
+def _(x: Tensor, _number: int, outputs: int) -> Tensor:
+    return x.new_empty(*x.shape[:-1], outputs)
+
+
+def has_memory(x: Tensor) -> bool:
+    """Tell whether a kernel may read a tensor on the CPU by its address: it is not fake, nor a trace to be made."""
+    return type(x) is Tensor and x.is_cpu and torch._C._get_tracing_state() is None  # noqa: SLF001
 
 
 class MadeOf:

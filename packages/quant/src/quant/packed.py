@@ -72,9 +72,15 @@ class PackedLinear(CodedLinear):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., in) to (..., out), in the dtype of ``x``."""
+        if torch.compiler.is_compiling():
+            return self.in_graph(x)
         weight: Tensor = self.made("weight", self.dequantized, ("packed", "scale", "zero_point"))
         bias = None if self.bias is None else self.bias.to(x.dtype)
         return F.linear(x, weight.to(x.dtype), bias)
+
+    def exported(self, x: Tensor) -> Tensor:
+        """Map (..., in) to (..., out)."""
+        return F.linear(x.float(), self.dequantized(), None if self.bias is None else self.bias.float())
 
     def extra_repr(self) -> str:
         """Show the shape and the width."""

@@ -19,7 +19,7 @@ from quant.affine.solution import choose_qparams, dequantize, quantize
 from quant.int4 import _native
 from quant.int8 import _kernels as int8
 from quant.int8.solution import float_weight, like, rows_of
-from quant.layers import CodedLinear
+from quant.layers import CodedLinear, has_memory
 from quant.packing.solution import pack, unpack
 
 FEW = 8  # rows up to which reading the weights is most of the work
@@ -100,28 +100,33 @@ class Int4Linear(CodedLinear):
 
         Raises ValueError where the last dimension is not ``in_features``, TypeError for integers.
         """
+        if torch.compiler.is_compiling():
+            return self.in_graph(x)
         bias, packed = self._buffers["bias"], self._buffers["packed"]  # a tenth of what self.packed takes to find it
-        if x.device.type == GPU and x.shape[-1:] == (self.in_features,) and not torch.compiler.is_compiling():
+        if x.device.type == GPU and x.shape[-1:] == (self.in_features,):
             kernels = _gpu_kernels()
             if kernels and kernels.suits(x.dtype, x.numel() // self.in_features, self.group):
                 product: Tensor = kernels.product(x, packed, self.scale, self.zero_point, bias, self.group)
                 return product
         inputs = rows_of(x, self.in_features)  # (rows, in)
-        rows, on_cpu = inputs.shape[0], x.device.type == packed.device.type == "cpu"  # type: ignore[union-attr]
-        if on_cpu and self._suits_native and _native.kernel() and not torch.compiler.is_compiling():
+        rows = inputs.shape[0]
+        on_cpu = has_memory(inputs) and packed.is_cpu  # type: ignore[union-attr]
+        if on_cpu and self._suits_native and _native.kernel():
             native: _native.Weight = self.made("native", self._for_native, CODES)
             y = native.product(inputs, bias)
         elif on_cpu and 0 < rows <= FEW and self._suits_torch:
             weight, scales = self.made("few", self._for_few_rows, CODES)
             y = torch._weight_int4pack_mm_for_cpu(inputs.bfloat16(), weight, self.group, scales).float()  # noqa: SLF001
             y = y if bias is None else y.add_(bias)
-        elif (
-            on_cpu and rows > FEW and int8.has_integers() and (rounded := self.made("many", self._for_many_rows, CODES))
-        ):
-            y = int8.dynamic(inputs, rounded, bias)
+        elif on_cpu and rows > FEW and int8.has_integers() and (many := self.made("many", self._for_many_rows, CODES)):
+            y = int8.dynamic(inputs, many, bias)
         else:
-            y = F.linear(inputs, self.dequantized(), None if bias is None else bias.float())
+            y = self.exported(inputs)
         return like(x, y)
+
+    def exported(self, x: Tensor) -> Tensor:
+        """Map (..., in_features) to (..., out) in floating point."""
+        return F.linear(x.float(), self.dequantized(), None if self.bias is None else self.bias.float())
 
     def _for_native(self) -> _native.Weight:
         """Return the weight as the native kernel reads it."""

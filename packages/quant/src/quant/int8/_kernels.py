@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from quant.int8 import _native
+from quant.layers import has_memory
 
 FEW = 16  # rows
 TINY = torch.finfo(torch.float32).tiny
@@ -121,14 +122,12 @@ def has_integers() -> bool:
 
 
 def native_for(weight: Weight, x: Tensor) -> Native | None:
-    """Return the native kernel where it is there and the quickest; compilers of graphs need torch's operations.
+    """Return the native kernel where it is there and the quickest.
 
     It gets addresses: what lies elsewhere, or nowhere (meta tensors), is torch's to compute or to refuse.
     """
     native = weight.native
-    if native is None or x.shape[0] > native.most or x.device.type != "cpu" or torch.compiler.is_compiling():
-        return None
-    return native
+    return native if native is not None and x.shape[0] <= native.most and has_memory(x) else None
 
 
 def dynamic(x: Tensor, weight: Weight, bias: Tensor | None) -> Tensor:

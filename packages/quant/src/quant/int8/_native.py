@@ -4,6 +4,7 @@ import ctypes
 import hashlib
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -22,29 +23,42 @@ LINK = ("-shared", "-Wl,-z,now")
 @cache
 def library(package: str, name: str) -> ctypes.CDLL | None:
     """Return ``name``.c of a package as a compiled library; None where it cannot be built, or QUANT_NATIVE=0."""
-    compiler = shutil.which(os.environ.get("CC", "cc"))
-    if not compiler or os.environ.get("QUANT_NATIVE") == "0":
+    compiler = shlex.split(os.environ.get("CC", "")) or ["cc"]  # with options, as make takes it
+    if not shutil.which(compiler[0]) or os.environ.get("QUANT_NATIVE") == "0":
         return None
     source = (files(package) / f"{name}.c").read_bytes()
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "quant"
     try:
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "quant"
         kept = folder / f"{name}-{_key(compiler, source)}.so"
-        if not kept.exists():
+        if not _is_whole(kept):
             folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=folder) as scratch:
                 code, half, made = (Path(scratch) / f"kernel.{ending}" for ending in ("c", "o", "so"))
                 code.write_bytes(source)
                 for command in ((*COMPILE, str(code), "-o", str(half)), (*LINK, str(half), "-o", str(made))):
-                    subprocess.run([compiler, *command], check=True, capture_output=True)  # noqa: S603
+                    subprocess.run([*compiler, *command], check=True, capture_output=True)  # noqa: S603
+                digest = Path(scratch) / "digest"
+                digest.write_text(_digest(made))
+                digest.replace(kept.with_suffix(".sha256"))
                 made.replace(kept)  # whole or not at all, whoever else compiles at the same time
         return ctypes.CDLL(str(kept))
-    except (OSError, subprocess.CalledProcessError):
+    except (OSError, RuntimeError, subprocess.CalledProcessError):  # RuntimeError: there is no home
         return None
 
 
-def _key(compiler: str, source: bytes) -> str:
-    """Name what a compiled file depends on: the text, the options, the compiler, and the processor."""
-    command = [compiler, "-march=native", "-Q", "--help=target"]
-    target = subprocess.run(command, check=False, capture_output=True).stdout  # noqa: S603
-    parts = (source, " ".join(COMPILE + LINK).encode(), platform.machine().encode(), compiler.encode(), target)
+def _is_whole(kept: Path) -> bool:
+    """Tell whether a library is there as it was written: one that has lost its end would end the process."""
+    digest = kept.with_suffix(".sha256")
+    return kept.exists() and digest.exists() and digest.read_text() == _digest(kept)
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _key(compiler: list[str], source: bytes) -> str:
+    """Name what a compiled file depends on: the text, the options, the compiler, and what it knows of the processor."""
+    command = [*compiler, "-march=native", "-dM", "-E", "-x", "c", os.devnull]
+    macros = subprocess.run(command, check=False, capture_output=True).stdout  # noqa: S603
+    parts = (source, *(part.encode() for part in (*COMPILE, *LINK, platform.machine(), *compiler)), macros)
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]

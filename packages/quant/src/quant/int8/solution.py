@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from quant.affine.solution import choose_qparams, quantize
 from quant.int8 import Policy
@@ -39,6 +40,18 @@ class _Int8(CodedLinear):
         """Return the weight that the layer stands for, (out, in) float32."""
         return self.codes * self.scale.float()[:, None]
 
+    def exported(self, x: Tensor) -> Tensor:
+        """Map (..., in) to (..., out) in floating point, by what codes stand for."""
+        low, high = self.span(x.float())
+        step = ((high - low) / 255).clamp(min=TINY)
+        zero_point = (-low / step).round()
+        codes = (torch.round(x / step) + zero_point).clamp(0, 255) - zero_point
+        return F.linear(codes * step, self.dequantized(), None if self.bias is None else self.bias.float())
+
+    def span(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the ends of the ranges that the activations (..., in) are quantized over."""
+        raise NotImplementedError
+
     def extra_repr(self) -> str:
         """Show the shape, as ``nn.Linear`` does."""
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
@@ -69,9 +82,15 @@ class Int8Linear(_Int8):
         The result has no gradient, as rounding has none. Raises ValueError where the last dimension is not ``in``,
         TypeError for integers.
         """
+        if torch.compiler.is_compiling():
+            return self.in_graph(x)
         weight = self.packed()
         rows = rows_of(x, self.in_features)  # (rows, in)
         return like(x, dynamic(rows, weight, self._buffers["bias"]))
+
+    def span(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the ends of each row's range, (..., 1) both, between which lies 0."""
+        return x.amin(-1, keepdim=True).clamp(max=0), x.amax(-1, keepdim=True).clamp(min=0)
 
 
 class StaticInt8Linear(_Int8):
@@ -102,9 +121,15 @@ class StaticInt8Linear(_Int8):
 
         Raises ValueError where the last dimension is not ``in``, TypeError for integers.
         """
+        if torch.compiler.is_compiling():
+            return self.in_graph(x)
         weight = self.packed()
         rows = rows_of(x, self.in_features)  # (rows, in)
         return like(x, static(rows, weight, self._buffers["bias"], *self.made("map", self._affine, ("input_range",))))
+
+    def span(self, x: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ARG002 - whatever comes
+        """Return the ends of the range that was calibrated."""
+        return self.input_range[0], self.input_range[1]
 
     def _affine(self) -> tuple[float, int]:
         """Return scale and zero point as numbers."""

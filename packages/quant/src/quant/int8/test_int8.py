@@ -3,6 +3,7 @@
 import copy
 import ctypes
 import io
+import os
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -626,3 +627,38 @@ def test_without_a_compiler_there_is_no_native_kernel(
             patch.setenv(name, value)
             assert _native.library.__wrapped__("quant.int8", "_w8a8") is None, f"{name}={value}"
     assert not list(tmp_path.rglob("*.so"))
+
+
+@pytest.mark.stretch
+@pytest.mark.only("solution")
+def test_a_compiler_may_have_options_and_a_library_may_be_damaged(
+    impl: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    if _native.library("quant.int8", "_w8a8") is None:
+        pytest.skip("no compiler here, or no dot product of bytes")
+    build = _native.library.__wrapped__
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    compiler = os.environ.get("CC") or "cc"
+    for value, count in (("", 1), (compiler, 1 if compiler == "cc" else 2), (f"{compiler} -O2", 2)):
+        monkeypatch.setenv("CC", value)
+        assert build("quant.int8", "_w8a8") is not None, f"CC={value!r}"
+        assert len(list(tmp_path.rglob("*.so"))) >= count, f"CC={value!r} was given another's library"
+    found = sorted(tmp_path.rglob("*.so"))
+    whole = [path.read_bytes() for path in found]
+    for path in found:
+        path.unlink()  # the process has it open
+        path.write_bytes(whole[0][:4096])
+    assert build("quant.int8", "_w8a8") is not None
+    assert any(path.read_bytes() in whole for path in found), "the damaged library was not built again"
+
+
+@pytest.mark.stretch
+@pytest.mark.only("solution")
+def test_without_a_home_there_is_no_native_kernel(impl: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nowhere() -> Path:
+        msg = "Could not determine home directory."
+        raise RuntimeError(msg)
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", nowhere)
+    assert _native.library.__wrapped__("quant.int8", "_w8a8") is None
