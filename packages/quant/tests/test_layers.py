@@ -179,6 +179,14 @@ def test_every_scheme_swaps_whole_layers_and_leaves_attention_alone(scheme: str)
     assert off(found, wanted) < 0.15
 
 
+def test_layers_keep_their_mode() -> None:
+    model = Twice()
+    model.last.eval()
+    quantize_model(model, Policy())
+    assert model.first.training
+    assert not model.last.training
+
+
 def test_two_layers_of_one_weight_go_on_sharing_it() -> None:
     model = nn.Sequential(nn.Linear(32, 32), nn.Linear(32, 32, bias=False))
     model[1].weight = model[0].weight

@@ -130,14 +130,14 @@ def _versions(tensors: list[Tensor | None]) -> list[int]:
 
 
 def swap(model: nn.Module, swapped: Mapping[nn.Module, nn.Module]) -> nn.Module:
-    """Put modules in the place of others, in place and under all their names, and return the model.
+    """Put modules in the place of others, in place, in their mode and under all their names, and return the model.
 
     A model that is swapped itself cannot be changed in place: its successor is returned.
     """
     for name, module in list(model.named_modules(remove_duplicate=False)):
         if name and module in swapped:
-            model.set_submodule(name, swapped[module])
-    return swapped.get(model, model)
+            model.set_submodule(name, swapped[module].train(module.training))
+    return swapped[model].train(model.training) if model in swapped else model
 
 
 @contextmanager

@@ -105,7 +105,7 @@ def quantize_mxfp4(x: Tensor) -> MXFP4:
         msg = f"x has {x.shape[1]} columns, MXFP4 needs a multiple of {BLOCK}"
         raise ValueError(msg)
     blocks = x.float().unflatten(1, (-1, BLOCK))  # (rows, blocks, 32)
-    _refuse_nonfinite(*torch.aminmax(x))
+    _refuse_nonfinite(*torch.aminmax(blocks))
     shared = (_exponent(blocks.abs().amax(2)) - 2).clamp(min=-126)  # (rows, blocks); E8M0 below would be subnormal here
     value = blocks / _power_of_two(shared)[..., None]
     binade = _exponent(value).clamp(min=0, max=2)

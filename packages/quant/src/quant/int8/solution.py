@@ -171,7 +171,7 @@ def quantize_model(
             raise ValueError(msg) from error
         shared = first.setdefault(id(linear.weight), made)  # two layers of one weight go on sharing it
         made.codes, made.scale = shared.codes, shared.scale
-        swapped[linear] = made.train(linear.training)
+        swapped[linear] = made
     return swap(model, swapped)
 
 

@@ -70,6 +70,8 @@ def pack_dense(codes: Tensor, bits: int) -> Tensor:
     _refuse_width(bits, tuple(range(2, 9)))
     _refuse_codes(codes, bits)
     cols = codes.shape[1]
+    if not codes.numel():  # such tensors have no strides to look at them as words
+        return codes.new_empty(len(codes), _bytes(bits, cols), dtype=torch.uint8)
     # Eight codes, a word of 64 bits as they lie in memory, fill ``bits`` bytes exactly.
     words = F.pad(codes, (0, -cols % 8)).contiguous().view(torch.int64) & _fields(bits, 8)  # (rows, blocks)
     for lane in (8, 16, 32):  # of two lanes the upper one's codes move down to the lower one's
@@ -84,6 +86,8 @@ def unpack_dense(packed: Tensor, bits: int, cols: int) -> Tensor:
     """Undo ``pack_dense``; shapes and errors as in ``unpack``."""
     _refuse_width(bits, tuple(range(2, 9)))
     _refuse_packed(packed, bits, cols)
+    if not packed.numel():
+        return packed.new_empty(len(packed), cols, dtype=torch.int8)
     words = F.pad(F.pad(packed, (0, -packed.shape[1] % bits)).unflatten(1, (-1, bits)), (0, 8 - bits))
     words = words.flatten(1).contiguous().view(torch.int64)  # (rows, blocks)
     for lane in (32, 16, 8):

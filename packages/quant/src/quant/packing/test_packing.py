@@ -108,8 +108,9 @@ def test_any_matrix_comes_back(impl: ModuleType, device: str, rows: int, cols: i
         ((10, 3, 4, 32), 16 / 3 + 16 / 3),
         ((10, 5, 2, 4, 16, 8), (16 + 2 * 24) / 5),
         ((2, 8, 3, 8, 0), 3.0),
+        ((3, 7, 5, 3, 16, 5), (40 + 3 * 21) / 7),
     ],
-    ids=["g32", "g128", "zero points", "channel", "padding", "tail group", "three bits"],
+    ids=["g32", "g128", "zero points", "channel", "padding", "tail group", "three bits", "odd"],
 )
 def test_what_a_weight_costs(impl: ModuleType, arguments: tuple[int, ...], wanted: float) -> None:
     found = impl.bits_per_weight(*arguments)
@@ -143,6 +144,8 @@ def test_bad_input_is_refused(impl: ModuleType, device: str) -> None:
         impl.unpack(codes, 4, 8)
     with pytest.raises(ValueError, match=r"\b[945]\b|cols|packed"):
         impl.unpack(codes.view(torch.uint8), 4, 9)
+    with pytest.raises(ValueError, match=r"\b[345]\b|cols|packed"):
+        impl.unpack(torch.zeros(2, 3, dtype=torch.uint8, device=device), 4, 4)
     for arguments in ((0, 4, 4, 32), (4, 4, 4, 0), (4, 4, 4, 32, -1)):
         with pytest.raises(ValueError, match=r"rows|group|scale_bits|-1|\b0\b|positive"):
             impl.bits_per_weight(*arguments)
@@ -170,6 +173,16 @@ def test_views_are_packed_without_a_gap_like_their_copies(impl: ModuleType, devi
         assert torch.equal(packed, impl.pack_dense(view.contiguous(), bits)), f"{name} is packed unlike its copy"
         turned = packed.t().contiguous().t()  # the same bytes, not contiguous
         assert_same(impl.unpack_dense(turned, bits, view.shape[1]), view, bits)
+
+
+@pytest.mark.stretch
+@pytest.mark.parametrize("shape", [(0, 8), (4, 0), (0, 0), (1, 1)])
+@pytest.mark.parametrize("bits", [3, 8])
+def test_small_and_empty_without_a_gap(impl: ModuleType, device: str, shape: tuple[int, int], bits: int) -> None:
+    codes = torch.zeros(shape, dtype=torch.int8, device=device)
+    packed = impl.pack_dense(codes, bits)
+    assert packed.shape == (shape[0], -(-shape[1] * bits // 8))
+    assert_same(impl.unpack_dense(packed, bits, shape[1]), codes, bits)
 
 
 @pytest.mark.stretch

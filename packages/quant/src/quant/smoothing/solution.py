@@ -174,7 +174,7 @@ def _apply(model: nn.Module, group: Group, factors: Tensor) -> None:
         return
     for layer in layers:
         layer.weight.data *= factors
-        swap(model, {layer: Rescaled(layer, factors).train(layer.training)})
+        swap(model, {layer: Rescaled(layer, factors)})
 
 
 def _candidates(model: nn.Module, batch: Batch) -> tuple[list[Group], list[Group], tuple[Tensor, ...]]:
@@ -245,11 +245,15 @@ def _unchanged(model: nn.Module, groups: list[Group], batch: Batch, wanted: tupl
     folds, before = [], []
     for group in groups:
         layers = [_linear(model, name) for name in group.layers]
-        powers = torch.randint(0, 2, (layers[0].in_features,), generator=generator)
-        factors = torch.exp2(powers.to(layers[0].weight.device, layers[0].weight.dtype))
+        like = layers[0].weight
+        # Small factors make what is written large, so that a bound shows which the batch does not reach; float16 has
+        # no exponents to spare, and is only made smaller.
+        low, high = (0, 2) if like.dtype == torch.float16 else (-8, 9)
+        powers = torch.randint(low, high, (layers[0].in_features,), generator=generator)
+        factors = torch.exp2(powers.to(like.device, like.dtype))
         previous = model.get_submodule(group.previous)
         folds.append((previous, layers, factors))
-        # Doubling is undone exactly; halving is not where float16 runs out of exponents.
+        # A power of two is undone exactly, but where float16 runs out of exponents.
         before += [(parameter, parameter.detach().clone()) for parameter in previous.parameters(recurse=False)]
     try:
         for previous, layers, factors in folds:

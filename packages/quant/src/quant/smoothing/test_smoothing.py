@@ -198,6 +198,25 @@ def test_a_norm_that_adds_one_to_its_weight_is_not_folded(impl: ModuleType, devi
     assert not foldable, f"dividing the weight of {foldable} does not divide the output: it is x * (1 + weight)"
 
 
+@pytest.mark.only("starter", "solution")
+def test_a_bound_that_the_batch_does_not_reach_is_no_place_to_fold(impl: ModuleType, device: str) -> None:
+    """As in models that clip what attention reads: other text would reach it."""
+    model = nn.Sequential(nn.LayerNorm(16), nn.Hardtanh(-50, 50), nn.Linear(16, 4)).to(device).eval()
+    batch = {"input": torch.randn(8, 16, generator=torch.Generator().manual_seed(0)).to(device)}
+    foldable = [group for group in impl.find_groups(model, batch) if not group.shared]
+    assert not foldable, f"{foldable}: divided by factors, what the norm writes would be clipped elsewhere"
+
+
+@pytest.mark.only("solution")
+def test_a_model_that_fails_has_no_hooks_left(impl: ModuleType, device: str) -> None:
+    model = block().to(device)
+    for call in (impl.largest_inputs, impl.smooth, lambda model, some: impl.find_groups(model, some[0])):
+        with pytest.raises(TypeError, match="wrong"):
+            call(model, [{"wrong": batches(1, device)[0]["ids"]}])
+        assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())  # noqa: SLF001
+        assert not any(module.training for module in model.modules()) or model.training
+
+
 def test_looking_for_groups_changes_nothing(impl: ModuleType, device: str) -> None:
     model = block(post=True).to(device)
     before = copy.deepcopy(model.state_dict())
