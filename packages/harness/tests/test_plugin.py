@@ -148,6 +148,16 @@ def test_fresh_clone(pytester: pytest.Pytester, toy: Path) -> None:
     )
 
 
+def test_a_class_is_one_for_tests_and_solution(pytester: pytest.Pytester, toy: Path) -> None:
+    (toy.parent / "__init__.py").write_text("from toy.sums.solution import double\n")
+    (toy / "__init__.py").write_text("class Sum: pass\n")
+    (toy / "solution.py").write_text("from toy.sums import Sum\n" + SOLVED)
+    tests = "from toy.sums import Sum\n" + TESTS + "def test_class(impl): assert getattr(impl, 'Sum', Sum) is Sum\n"
+    (toy / "test_sums.py").write_text(tests)
+    found = run(pytester, "--impl", "solution", apart=True)
+    assert found.ret == 0, found.stdout.str()
+
+
 def test_skips_say_why(pytester: pytest.Pytester, toy: Path) -> None:
     run(pytester, "-rs").stdout.fnmatch_lines_random(
         ["*peer_math has no triple*", "*peer_absent needs no_such_library*"]

@@ -103,6 +103,18 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
     return score.print_hint(config, _selected(config)) if config.option.hint else None
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_pycollect_makemodule(module_path: Path) -> None:
+    """Import the exercise's package before pytest imports a test in it.
+
+    With ``importmode=importlib`` pytest executes the files of a test's packages itself, each once more where the one
+    above has imported it meanwhile: a class would then be two, of which a test has one and a solution the other.
+    """
+    if exercise := exercise_of(module_path):
+        with contextlib.suppress(Exception):  # pytest meets it again, and says where
+            importlib.import_module(exercise.package)
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run a test that asks for ``impl`` once for each implementation."""
     if "impl" not in metafunc.fixturenames:
