@@ -7,7 +7,8 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from kvcache import _attend, _native, _step
+from harness import native
+from kvcache import _attend, _step
 from kvcache.decoder import Config, Decoder
 
 
@@ -50,8 +51,8 @@ def vectors(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         return
     if platform.machine() not in ("x86_64", "AMD64"):
         pytest.skip("options of compilers for x86")
-    cached = (_native.library, _attend._functions, _step._library)  # noqa: SLF001
-    monkeypatch.setattr(_native, "COMPILE", (*_native.COMPILE, *request.param))
+    cached = (native.library, _attend._functions, _step._library)  # noqa: SLF001
+    monkeypatch.setattr(native, "COMPILE", (*native.COMPILE, *request.param))
     for function in cached:
         function.cache_clear()
     yield

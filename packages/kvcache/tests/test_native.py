@@ -8,19 +8,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kvcache import _attend, _native
+from harness import native
+from kvcache import _attend
 from kvcache.attention.solution import attend_grouped
 from kvcache.paging.solution import PagedCache, paged_attention
 
 pytestmark = pytest.mark.threads(2)  # each has a scratch of its own
-needs_compiler = pytest.mark.skipif(_native.library("kvcache", "_attend") is None, reason="no C compiler")
+needs_compiler = pytest.mark.skipif(native.library("kvcache", "_attend") is None, reason="no C compiler")
 
 
 @pytest.fixture
 def without_kernels(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Have no compiler, whatever was loaded before."""
     monkeypatch.setenv("KVCACHE_NATIVE", "0")
-    cached = (_native.library, _attend._functions)  # noqa: SLF001
+    cached = (native.library, _attend._functions)  # noqa: SLF001
     for function in cached:
         function.cache_clear()
     yield
@@ -140,7 +141,7 @@ def test_large_scores_and_long_contexts_stay_exact() -> None:
 
 
 def test_without_a_compiler_torch_does_it(without_kernels: None) -> None:
-    assert _native.library("kvcache", "_attend") is None
+    assert native.library("kvcache", "_attend") is None
     k, v, q = normal(1, 2, 40, 16, seed=1), normal(1, 2, 40, 16, seed=2), normal(1, 4, 16)
     tables = torch.randperm(10, generator=torch.Generator().manual_seed(5))[None]
     keys, values = (pools_of(t, tables, 10, 4) for t in (k, v))
@@ -155,9 +156,9 @@ def test_without_a_compiler_torch_does_it(without_kernels: None) -> None:
 def test_a_broken_compiler_is_no_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
     monkeypatch.setenv("CC", "false")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert _native.library.__wrapped__("kvcache", "_attend") is None
+    assert native.library.__wrapped__("kvcache", "_attend") is None
     monkeypatch.setenv("CC", "no-such-compiler")
-    assert _native.library.__wrapped__("kvcache", "_attend") is None
+    assert native.library.__wrapped__("kvcache", "_attend") is None
 
 
 @needs_compiler

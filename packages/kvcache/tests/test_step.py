@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from kvcache import _native, _step
+from harness import native
+from kvcache import _step
 from kvcache.caches.solution import ContiguousCache, SlidingCache
 from kvcache.decoder import Decoder, Int8Linear, Linear
 from kvcache.kivi.solution import QuantizedCache
@@ -206,10 +207,10 @@ def test_other_caches_are_attended_by_torch() -> None:
 @pytest.fixture
 def without_kernels(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("KVCACHE_NATIVE", "0")
-    for function in (_native.library, _step._library):  # noqa: SLF001
+    for function in (native.library, _step._library):  # noqa: SLF001
         function.cache_clear()
     yield
-    for function in (_native.library, _step._library):  # noqa: SLF001
+    for function in (native.library, _step._library):  # noqa: SLF001
         function.cache_clear()
 
 

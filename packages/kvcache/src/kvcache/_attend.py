@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kvcache import _native
+from harness import native
 
 LANES, BAND = 16, 24  # at most so many numbers in a vector; rows that share a scratch
 
@@ -25,7 +25,7 @@ class _Shape(ctypes.Structure):
 @cache
 def _functions() -> dict[torch.dtype, Any]:
     """Return the kernel for each dtype of the pools; none where it cannot be built."""
-    library = _native.library("kvcache", "_attend")
+    library = native.library("kvcache", "_attend")
     if library is None:
         return {}
     found = {torch.float32: library.attend_f32, torch.bfloat16: library.attend_bf16}

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kvcache import _native
+from harness import native
 from kvcache.caches import Pages
 
 LANES, BAND = 16, 24  # at most so many numbers in a vector; queries that share a scratch
@@ -56,7 +56,7 @@ class _Request(ctypes.Structure):
 @cache
 def _library() -> Any:  # noqa: ANN401 - ctypes' functions have no types
     """Return the compiled kernel, None where it cannot be built."""
-    library = _native.library("kvcache", "_step")
+    library = native.library("kvcache", "_step")
     if library is not None:
         pointer, number, threads = ctypes.c_void_p, ctypes.c_long, ctypes.c_int
         library.panel.restype = library.lanes.restype = ctypes.c_long

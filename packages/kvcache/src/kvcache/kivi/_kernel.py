@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kvcache import _native
+from harness import native
 
 LANES = 16  # what a head's size is a multiple of
 
@@ -24,7 +24,7 @@ class _Shape(ctypes.Structure):
 @cache
 def _library() -> Any:  # noqa: ANN401 - ctypes' functions have no types
     """Return the compiled kernel, None where it cannot be built."""
-    library = _native.library("kvcache.kivi", "_kivi")
+    library = native.library("kvcache.kivi", "_kivi")
     if library is not None:
         number, pointer = ctypes.c_int, ctypes.c_void_p
         library.decode.argtypes = [number, number, ctypes.POINTER(_Shape), *[pointer] * 4, number]

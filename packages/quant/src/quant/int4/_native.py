@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from quant.int8._native import library
+from harness import native
 
 GROUP, OUTPUTS = 32, 16
 
@@ -21,7 +21,7 @@ class _Layer(ctypes.Structure):
 @cache
 def kernel() -> Any:  # noqa: ANN401 - a foreign function
     """Return the compiled kernel, or None where it cannot be had."""
-    found = library("quant.int4", "_w4a8")
+    found = native.library("quant.int4", "_w4a8")
     if found is None:
         return None
     function = found.w4a8

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from harness import native as loader
 from quant.int4 import _native
 from quant.int4 import solution as ours
-from quant.int8 import _native as loader
 
 OURS = pytest.mark.only("starter", "baseline", "solution")
 # What a kernel may add to the error of the 4-bit weight, of the output's size. One that rounds activations and
@@ -57,7 +57,7 @@ def compiled(architecture: str, monkeypatch: pytest.MonkeyPatch) -> Any:
     torch.set_num_threads(2)  # which share the outputs
     others = [option for option in loader.COMPILE if not option.startswith("-march")]
     monkeypatch.setattr(loader, "COMPILE", (f"-march={architecture}", *others))
-    monkeypatch.setattr(_native, "library", loader.library.__wrapped__)
+    monkeypatch.setattr(loader, "library", loader.library.__wrapped__)
     found = _native.kernel.__wrapped__()
     if found is None:
         pytest.skip("no compiler here, or no dot product of bytes")

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from quant.int8 import _native
+from harness import native
 from quant.layers import has_memory
 
 FEW = 16  # rows
@@ -70,7 +70,7 @@ class Weight:
         self._fbgemm: Any = None
         self._onednn: Any = None
         self._row_sums: Tensor | None = None
-        library = _native.library("quant.int8", "_w8a8") if codes.device.type == "cpu" else None
+        library = native.library("quant.int8", "_w8a8") if codes.device.type == "cpu" else None
         self.native = None if library is None else Native(library, codes, self.scale)
 
     def row_sums(self) -> Tensor:
@@ -118,7 +118,7 @@ def has_onednn() -> bool:
 
 def has_integers() -> bool:
     """Tell whether a CPU kernel multiplies 8-bit codes as whole numbers."""
-    return has_onednn() or has_fbgemm() or _native.library("quant.int8", "_w8a8") is not None
+    return has_onednn() or has_fbgemm() or native.library("quant.int8", "_w8a8") is not None
 
 
 def native_for(weight: Weight, x: Tensor) -> Native | None:

@@ -3,8 +3,6 @@
 import copy
 import ctypes
 import io
-import os
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -12,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from quant.int8 import Policy, _kernels, _native
+from harness import native
+from quant.int8 import Policy, _kernels
 
 OURS = pytest.mark.only("starter", "baseline", "solution")
 ONE_SCALE = pytest.mark.known("peer_torch", reason="one activation scale for all rows")
@@ -505,8 +504,8 @@ def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     if options != ["-march=native"] and capability not in ("AVX2", "AVX512"):
         pytest.skip("this processor has no AVX2")
     torch.set_num_threads(2)  # which share the rows, and then the outputs
-    monkeypatch.setattr(_native, "COMPILE", (*(o for o in _native.COMPILE if not o.startswith("-march")), *options))
-    found = _native.library.__wrapped__("quant.int8", "_w8a8")
+    monkeypatch.setattr(native, "COMPILE", (*(o for o in native.COMPILE if not o.startswith("-march")), *options))
+    found = native.library.__wrapped__("quant.int8", "_w8a8")
     if found is None:
         pytest.skip("no compiler here, or no dot product of bytes")
     return found
@@ -581,7 +580,7 @@ def test_nan_stays_in_its_row(impl: ModuleType, library: ctypes.CDLL, rows: int)
 def test_without_a_native_kernel_torchs_serve(
     impl: ModuleType, device: str, rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_native, "library", lambda *_: None)
+    monkeypatch.setattr(native, "library", lambda *_: None)
     linear = layer(72, 24, device=device)
     x = normal(rows, 72, device=device) * torch.logspace(-3, 3, rows, device=device)[:, None]
     assert_close(linear, x, impl.Int8Linear.from_float(linear)(x))
@@ -598,12 +597,12 @@ def test_without_a_native_kernel_torchs_serve(
 @pytest.mark.stretch
 @pytest.mark.only("solution")
 @pytest.mark.parametrize("rows", [1, 4, 20])
-@pytest.mark.parametrize("native", [True, False])
+@pytest.mark.parametrize("kernel", ["native", "torch"])
 def test_nan_loses_its_row_and_no_other(
-    impl: ModuleType, device: str, native: bool, rows: int, monkeypatch: pytest.MonkeyPatch
+    impl: ModuleType, device: str, kernel: str, rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if not native:
-        monkeypatch.setattr(_native, "library", lambda *_: None)
+    if kernel == "torch":
+        monkeypatch.setattr(native, "library", lambda *_: None)
     linear = layer(64, 16, device=device)
     dynamic, static = impl.Int8Linear.from_float(linear), impl.StaticInt8Linear.from_float(linear, (-3.0, 3.0))
     for value in (float("nan"), float("inf"), float("-inf"), 3e38):
@@ -614,51 +613,3 @@ def test_nan_loses_its_row_and_no_other(
             lost = y.isnan().all(1).tolist()
             assert lost == [False] * (rows - 1) + [bad], f"{value} in the last of {rows} rows: rows of NaN {lost}"
             assert torch.allclose(y[:-1], made(x[:-1]), atol=1e-5), f"{value} in the last row changed others"
-
-
-@pytest.mark.stretch
-@pytest.mark.only("solution")
-def test_without_a_compiler_there_is_no_native_kernel(
-    impl: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    for name, value in (("CC", "a-compiler-that-is-not-there"), ("CC", "false"), ("QUANT_NATIVE", "0")):
-        with monkeypatch.context() as patch:
-            patch.setenv(name, value)
-            assert _native.library.__wrapped__("quant.int8", "_w8a8") is None, f"{name}={value}"
-    assert not list(tmp_path.rglob("*.so"))
-
-
-@pytest.mark.stretch
-@pytest.mark.only("solution")
-def test_a_compiler_may_have_options_and_a_library_may_be_damaged(
-    impl: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    if _native.library("quant.int8", "_w8a8") is None:
-        pytest.skip("no compiler here, or no dot product of bytes")
-    build = _native.library.__wrapped__
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    compiler = os.environ.get("CC") or "cc"
-    for value, count in (("", 1), (compiler, 1 if compiler == "cc" else 2), (f"{compiler} -O2", 2)):
-        monkeypatch.setenv("CC", value)
-        assert build("quant.int8", "_w8a8") is not None, f"CC={value!r}"
-        assert len(list(tmp_path.rglob("*.so"))) >= count, f"CC={value!r} was given another's library"
-    found = sorted(tmp_path.rglob("*.so"))
-    whole = [path.read_bytes() for path in found]
-    for path in found:
-        path.unlink()  # the process has it open
-        path.write_bytes(whole[0][:4096])
-    assert build("quant.int8", "_w8a8") is not None
-    assert any(path.read_bytes() in whole for path in found), "the damaged library was not built again"
-
-
-@pytest.mark.stretch
-@pytest.mark.only("solution")
-def test_without_a_home_there_is_no_native_kernel(impl: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    def nowhere() -> Path:
-        msg = "Could not determine home directory."
-        raise RuntimeError(msg)
-
-    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    monkeypatch.setattr(Path, "home", nowhere)
-    assert _native.library.__wrapped__("quant.int8", "_w8a8") is None
