@@ -9,6 +9,7 @@ from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 EXACT = ("scale", "input_range")  # buffers that maps are made of
 
@@ -34,9 +35,10 @@ class CodedLinear(nn.Module):
         """Return the weight that the layer stands for, (out, in) float32."""
         raise NotImplementedError
 
-    def exported(self, x: Tensor) -> Tensor:
-        """Map (..., in) to (..., out) in operations that any graph may have."""
-        raise NotImplementedError
+    def in_floats(self, x: Tensor) -> Tensor:
+        """Map (..., in) to (..., out), float32, in operations that any device and graph has."""
+        bias = self._buffers["bias"]
+        return F.linear(x.float(), self.dequantized(), None if bias is None else bias.float())
 
     def in_graph(self, x: Tensor) -> Tensor:
         """Map (..., in) to (..., out) while a graph is made of it.
@@ -45,7 +47,7 @@ class CodedLinear(nn.Module):
         one that is exported has to do without this process.
         """
         if torch.compiler.is_exporting():
-            return self.exported(x.detach()).to(x.dtype)
+            return self.in_floats(x.detach()).to(x.dtype)
         y: Tensor = _called(x.detach(), self._number, self.out_features)
         return y
 

@@ -78,10 +78,6 @@ class PackedLinear(CodedLinear):
         bias = None if self.bias is None else self.bias.to(x.dtype)
         return F.linear(x, weight.to(x.dtype), bias)
 
-    def exported(self, x: Tensor) -> Tensor:
-        """Map (..., in) to (..., out)."""
-        return F.linear(x.float(), self.dequantized(), None if self.bias is None else self.bias.float())
-
     def extra_repr(self) -> str:
         """Show the shape and the width."""
         return f"in_features={self.in_features}, out_features={len(self.packed)}, bits={self.bits}, group={self.group}"

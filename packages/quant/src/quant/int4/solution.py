@@ -121,12 +121,8 @@ class Int4Linear(CodedLinear):
         elif on_cpu and rows > FEW and int8.has_integers() and (many := self.made("many", self._for_many_rows, CODES)):
             y = int8.dynamic(inputs, many, bias)
         else:
-            y = self.exported(inputs)
+            y = self.in_floats(inputs)
         return like(x, y)
-
-    def exported(self, x: Tensor) -> Tensor:
-        """Map (..., in_features) to (..., out) in floating point."""
-        return F.linear(x.float(), self.dequantized(), None if self.bias is None else self.bias.float())
 
     def _for_native(self) -> _native.Weight:
         """Return the weight as the native kernel reads it."""

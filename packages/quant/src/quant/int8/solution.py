@@ -40,8 +40,8 @@ class _Int8(CodedLinear):
         """Return the weight that the layer stands for, (out, in) float32."""
         return self.codes * self.scale.float()[:, None]
 
-    def exported(self, x: Tensor) -> Tensor:
-        """Map (..., in) to (..., out) in floating point, by what codes stand for."""
+    def in_floats(self, x: Tensor) -> Tensor:
+        """Map (..., in) to (..., out), float32, by the numbers that both sides' codes stand for."""
         low, high = self.span(x.float())
         step = ((high - low) / 255).clamp(min=TINY)
         zero_point = (-low / step).round()
