@@ -141,6 +141,8 @@ def layers(model: nn.Module) -> dict[str, nn.Linear]:
     found = {name: m for name, m in named if type(m) is nn.Linear and id(m.weight) not in tied}
     if not found:
         msg = f"{type(model).__name__} has no linear layer to quantize"
+        if others := sum(isinstance(m, nn.Linear) for m in model.modules()):
+            msg += f": {others} are subclasses of nn.Linear or share an embedding's weight"
         raise ValueError(msg)
     return found
 
