@@ -74,7 +74,7 @@ class Int4Linear(CodedLinear):
         self.register_buffer("zero_point", zero_point)
         self.register_buffer("bias", None if bias is None else bias.detach())
         self.in_features, self.out_features, self.group = in_features, rows, group
-        self._suits_native = in_features % _native.GROUP == group % _native.GROUP == rows % _native.OUTPUTS == 0
+        self._suits_native = _native.suits(in_features, group)
         self._suits_torch = in_features % group == rows % 16 == 0 and group in TORCH_GROUPS
 
     @classmethod
@@ -127,7 +127,8 @@ class Int4Linear(CodedLinear):
     def _for_native(self) -> _native.Weight:
         """Return the weight as the native kernel reads it."""
         codes, scale = unpack(self.packed, 4, self.in_features), self.scale.bfloat16()
-        return _native.Weight(_native.records(codes, scale, self.zero_point, self.group))
+        laid_out = _native.records(codes, scale, self.zero_point, self.group)
+        return _native.Weight(laid_out, self.in_features, self.out_features)
 
     def _for_few_rows(self) -> tuple[Tensor, Tensor]:
         """Return codes and scales for torch's kernel, which computes ``(q - 8) * scale + zero`` with q from 0 to 15."""

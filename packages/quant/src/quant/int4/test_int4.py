@@ -167,11 +167,31 @@ def test_an_outlier_among_the_inputs_costs_its_neighbours_only(impl: ModuleType,
 
 
 @OURS
+@pytest.mark.parametrize("native", [True, False], ids=["native", "torch"])
 @pytest.mark.parametrize(
     ("inputs", "outputs", "group"),
-    [(64, 5, 32), (50, 16, 32), (33, 7, 16), (64, 16, 48), (20, 16, 128), (96, 16, 64), (1, 1, 32)],
+    [
+        (64, 5, 32),
+        (50, 16, 32),
+        (33, 7, 16),
+        (64, 16, 48),
+        (20, 16, 128),
+        (96, 16, 64),
+        (50, 7, 64),
+        (70, 33, 32),
+        (1, 1, 32),
+    ],
 )
-def test_odd_shapes_work_too(impl: ModuleType, device: str, inputs: int, outputs: int, group: int) -> None:
+def test_odd_shapes_work_too(
+    impl: ModuleType,
+    device: str,
+    inputs: int,
+    outputs: int,
+    group: int,
+    native: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kernels_of(native, device, monkeypatch)
     linear = layer(inputs, outputs, device=device)
     made = impl.Int4Linear.from_float(linear, group)
     assert made.dequantized().shape == (outputs, inputs)
@@ -296,7 +316,7 @@ def test_the_native_kernel_sums_whole_numbers(
     codes, zero_point = (torch.randint(-8, 8, (48, n), generator=generator, dtype=torch.int8) for n in (96, 3))
     scale = 2.0 ** torch.randint(-3, 4, (48, 3), generator=generator)
     weight = (codes.unflatten(1, (3, 32)).double() - zero_point[..., None]) * scale[..., None].double()
-    made = _native.Weight(_native.records(codes, scale.bfloat16(), zero_point))
+    made = _native.Weight(_native.records(codes, scale.bfloat16(), zero_point), 96, 48)
     x = torch.randint(-127, 128, (7, 96), generator=generator).float()
     x[:, ::32] = (
         127  # each row is its own codes, so that the result is exact: 96 * 15 * 127 * 8 in eighths fits 24 bits
