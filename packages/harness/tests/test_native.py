@@ -60,6 +60,8 @@ def test_a_damaged_library_is_built_anew(cache: Path) -> None:
     assert kept.stat().st_size == len(whole)
     kept.with_suffix(".sha256").unlink()
     assert twice(21) == 42
+    kept.with_suffix(".sha256").write_bytes(b"\xff\xfe\xff")
+    assert twice(21) == 42
 
 
 @pytest.mark.usefixtures("_compiler")
@@ -72,7 +74,8 @@ def test_the_compiler_may_have_options(cache: Path, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("CC", "a-compiler-that-is-not-there"), ("CC", "false"), ("KERNELS_NATIVE", "0")]
+    ("name", "value"),
+    [("CC", "a-compiler-that-is-not-there"), ("CC", "false"), ("CC", 'cc "'), ("KERNELS_NATIVE", "0")],
 )
 def test_without_a_compiler_there_is_none(name: str, value: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, value)

@@ -30,7 +30,10 @@ def library(package: str, name: str) -> ctypes.CDLL | None:
     environment has QUANT_NATIVE=0, after that package's name.
     """
     top = package.partition(".")[0]
-    compiler = shlex.split(os.environ.get("CC", "")) or ["cc"]  # with options, as make takes it
+    try:
+        compiler = shlex.split(os.environ.get("CC", "")) or ["cc"]  # with options, as make takes it
+    except ValueError:  # a quotation that does not end
+        return None
     if not shutil.which(compiler[0]) or os.environ.get(f"{top.upper()}_NATIVE") == "0":
         return None
     beside = sorted(files(top).iterdir(), key=lambda file: file.name)
@@ -47,7 +50,7 @@ def library(package: str, name: str) -> ctypes.CDLL | None:
                 code, half, made, digest = (Path(scratch) / f"kernel.{ending}" for ending in ("c", "o", "so", "sha256"))
                 for command in ((*COMPILE, str(code), "-o", str(half)), (*LINK, str(half), "-o", str(made))):
                     subprocess.run([*compiler, *command], check=True, capture_output=True)  # noqa: S603
-                digest.write_text(_digest(made))
+                digest.write_bytes(_digest(made))
                 digest.replace(kept.with_suffix(".sha256"))
                 made.replace(kept)  # whole or not at all, whoever else compiles at the same time
         return ctypes.CDLL(str(kept))
@@ -58,11 +61,11 @@ def library(package: str, name: str) -> ctypes.CDLL | None:
 def _is_whole(kept: Path) -> bool:
     """Tell whether a library is there as it was written: one that has lost its end would end the process."""
     digest = kept.with_suffix(".sha256")
-    return kept.exists() and digest.exists() and digest.read_text() == _digest(kept)
+    return kept.exists() and digest.exists() and digest.read_bytes() == _digest(kept)
 
 
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def _digest(path: Path) -> bytes:
+    return hashlib.sha256(path.read_bytes()).hexdigest().encode()
 
 
 def _key(compiler: list[str], texts: Mapping[str, bytes]) -> str:

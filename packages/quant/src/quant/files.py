@@ -57,8 +57,10 @@ def save(loaded: Loaded, scheme: str, path: Path) -> None:
             tensors[name] = tensor.contiguous()
         else:
             same[name] = known
+    floats = {t.dtype for t in loaded.model.parameters()}  # the layers that are left
     about = {
         "kind": KIND,
+        "dtype": str(floats.pop()).removeprefix("torch.") if len(floats) == 1 else "float32",
         "model": str(Path(loaded.name).absolute()) if Path(loaded.name).is_dir() else loaded.name,
         "scheme": scheme,
         "layers": layers,
@@ -91,7 +93,7 @@ def load(path: Path, *, device: str | torch.device = "cpu") -> tuple[Loaded, str
     its model.
     """
     about, tensors = _read(path, str(device))
-    loaded = load_float(about["model"], device=device)
+    loaded = load_float(about["model"], device=device, dtype=getattr(torch, about.get("dtype", "float32")))
     try:
         state = tensors | {name: tensors[kept] for name, kept in about["same"].items()}
         for name, kind, options in about["layers"]:  # outer ones come first

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 EXACT = ("scale", "input_range")  # buffers that maps are made of
 
 
+_PLAIN = (Tensor, nn.Parameter)
 _numbers = itertools.count()
 _alive: WeakValueDictionary[int, "CodedLinear"] = WeakValueDictionary()
 
@@ -23,13 +24,27 @@ class CodedLinear(nn.Module):
 
     in_features: int
     out_features: int
+    bias: Any
 
     def __init__(self) -> None:
         """Have made nothing yet."""
         super().__init__()
+        self._begin()
+
+    def _begin(self) -> None:
+        """Have made nothing, and a number of one's own.
+
+        Kept as a tensor, it is data for a graph: as a number it would be a condition, and each layer need a graph.
+        """
         self._made: dict[str, tuple[MadeOf, Any]] = {}
-        self._number = next(_numbers)
-        _alive[self._number] = self
+        number = next(_numbers)
+        self._number = torch.tensor(number, device="cpu")
+        _alive[number] = self
+
+    def _bias(self) -> Tensor | None:
+        """Return the bias, a buffer, or the parameter that somebody put in its place."""
+        buffers = self._buffers  # a tenth of what getattr takes to find it
+        return buffers["bias"] if "bias" in buffers else self.bias.detach()
 
     def dequantized(self) -> Tensor:
         """Return the weight that the layer stands for, (out, in) float32."""
@@ -37,7 +52,7 @@ class CodedLinear(nn.Module):
 
     def in_floats(self, x: Tensor) -> Tensor:
         """Map (..., in) to (..., out), float32, in operations that any device and graph has."""
-        bias = self._buffers["bias"]
+        bias = self._bias()
         return F.linear(x.float(), self.dequantized(), None if bias is None else bias.float())
 
     def in_graph(self, x: Tensor) -> Tensor:
@@ -58,12 +73,15 @@ class CodedLinear(nn.Module):
         For code that reads the weight of a linear layer it knows: T5 asks for its dtype, torch's encoder multiplies by
         it. Its dtype is the bias's, or float32.
         """
-        bias = self._buffers["bias"]
+        bias = self._bias()
         weight = self.dequantized()
         return weight if bias is None else weight.to(bias.dtype)
 
     def made(self, name: str, make: Callable[[], Any], buffers: tuple[str, ...]) -> Any:  # noqa: ANN401
-        """Return what ``make`` makes of the buffers, made again after one of them was moved or written to."""
+        """Return what ``make`` makes of the buffers, made again after one of them was moved or written to.
+
+        Who writes into a tensor that was made in inference mode is not noticed: torch does not count it.
+        """
         held = self._made.get(name)
         of = [self._buffers[key] for key in buffers]  # a tenth of what getattr takes to find them
         if held is None or not held[0].still(of):
@@ -72,22 +90,27 @@ class CodedLinear(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out of copies and pickles what can be made again."""
-        return self.__dict__ | {"_made": {}}
+        return {name: value for name, value in self.__dict__.items() if name not in ("_made", "_number")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Be a layer of one's own."""
         super().__setstate__(state)  # type: ignore[no-untyped-call]
-        self._number = next(_numbers)
-        _alive[self._number] = self
+        self._begin()
+
+    def _replicate_for_data_parallel(self) -> "CodedLinear":
+        replica: CodedLinear = super()._replicate_for_data_parallel()  # type: ignore[no-untyped-call]
+        replica._begin()
+        return replica
 
     def _load_from_state_dict(self, *args: Any) -> None:  # noqa: ANN401
-        """Forget what was made: a tensor of inference mode does not count who writes to it."""
+        """Forget what was made, since it may go unnoticed that buffers change."""
         self._made.clear()
         super()._load_from_state_dict(*args)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "CodedLinear":  # noqa: FBT001, FBT002
-        """Move everything, but cast no scale: float16 holds none below 6e-8, and few digits of those below 6e-5."""
-        exact = {id(t) for name, t in self._buffers.items() if name in EXACT}
+        """Move everything, but cast no codes and no scale: float16 has few digits below 6e-5, and none below 6e-8."""
+        self._made.clear()
+        exact = {id(t) for n, t in self._buffers.items() if t is not None and (n in EXACT or not t.is_floating_point())}
 
         def moved(tensor: Tensor) -> Tensor:
             found = fn(tensor)
@@ -98,27 +121,34 @@ class CodedLinear(nn.Module):
 
 
 @torch.library.custom_op("quant::linear", mutates_args=())
-def _called(x: Tensor, number: int, outputs: int) -> Tensor:  # noqa: ARG001 - what a graph has to know beforehand
+def _called(x: Tensor, number: Tensor, outputs: int) -> Tensor:  # noqa: ARG001 - what a graph has to know beforehand
     """Call the layer of that number, which has so many outputs."""
-    y: Tensor = _alive[number](x)
+    y: Tensor = _alive[int(number)](x)
     return y
 
 
 @_called.register_fake
-def _(x: Tensor, _number: int, outputs: int) -> Tensor:
+def _(x: Tensor, _number: Tensor, outputs: int) -> Tensor:
     return x.new_empty(*x.shape[:-1], outputs)
 
 
-def has_memory(x: Tensor) -> bool:
-    """Tell whether a kernel may read a tensor on the CPU by its address: it is not fake, nor a trace to be made."""
-    return type(x) is Tensor and x.is_cpu and torch._C._get_tracing_state() is None  # noqa: SLF001
+def is_plain(x: Tensor) -> bool:
+    """Tell whether there are numbers where a tensor says: it is not fake, wrapped, lazy, or watched for a trace."""
+    return (
+        type(x) in _PLAIN
+        and torch._C._get_tracing_state() is None  # noqa: SLF001
+        and not torch._C._len_torch_dispatch_stack()  # noqa: SLF001
+        and torch._C._functorch.peek_interpreter_stack() is None  # noqa: SLF001
+        and not x.is_neg()
+        and not x._is_zerotensor()  # noqa: SLF001
+    )
 
 
 class MadeOf:
     """The tensors that something was made of, held, so that no other can come to have their place in memory."""
 
     def __init__(self, tensors: list[Tensor | None]) -> None:
-        """Remember how often they have been written to."""
+        """Remember where they lie and how often they have been written to."""
         self.tensors, self.versions = tensors, _versions(tensors)
 
     def still(self, tensors: list[Tensor | None]) -> bool:
@@ -126,15 +156,15 @@ class MadeOf:
         return all(map(operator.is_, tensors, self.tensors)) and _versions(tensors) == self.versions
 
 
-def _versions(tensors: list[Tensor | None]) -> list[int]:
-    """Return a number for each tensor that grows whenever somebody writes to it."""
-    return [0 if t is None or t.is_inference() else t._version for t in tensors]  # noqa: SLF001
+def _versions(tensors: list[Tensor | None]) -> list[tuple[int, int]]:
+    """Return for each tensor where it lies and a number that grows whenever somebody writes to it."""
+    return [(0, 0) if t is None else (t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors]  # noqa: SLF001
 
 
 def swap(model: nn.Module, swapped: Mapping[nn.Module, nn.Module]) -> nn.Module:
     """Put modules in the place of others, in place, in their mode and under all their names, and return the model.
 
-    A model that is swapped itself cannot be changed in place: its successor is returned.
+    A model that is swapped itself cannot be changed in place: its successor is returned. Hooks are not carried over.
     """
     for name, module in list(model.named_modules(remove_duplicate=False)):
         if name and module in swapped:

@@ -6,8 +6,8 @@ from torch.nn import functional as F
 
 from quant.affine import QParams
 from quant.affine.solution import choose_qparams, dequantize, quantize
-from quant.int8.solution import Int8Linear
-from quant.layers import CodedLinear, swap
+from quant.int8.solution import Int8Linear, like, rows_of
+from quant.layers import CodedLinear, is_plain, swap
 from quant.packing.solution import pack_dense, unpack_dense
 
 
@@ -71,12 +71,17 @@ class PackedLinear(CodedLinear):
         return dequantize(codes, QParams(self.scale.float(), zero_point, self.group, bits))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (..., in) to (..., out), in the dtype of ``x``."""
+        """Map (..., in) to (..., out), in the dtype of ``x``; the result has no gradient.
+
+        Raises ValueError where the last dimension is not ``in``, TypeError for integers.
+        """
         if torch.compiler.is_compiling():
             return self.in_graph(x)
+        rows, bias = rows_of(x, self.in_features), self._bias()
+        if not is_plain(rows):
+            return like(x, self.in_floats(rows))
         weight: Tensor = self.made("weight", self.dequantized, ("packed", "scale", "zero_point"))
-        bias = None if self.bias is None else self.bias.to(x.dtype)
-        return F.linear(x, weight.to(x.dtype), bias)
+        return like(x, F.linear(rows, weight, None if bias is None else bias.float()))
 
     def extra_repr(self) -> str:
         """Show the shape and the width."""

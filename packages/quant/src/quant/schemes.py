@@ -156,6 +156,8 @@ def ranges(model: nn.Module, batches: list[Tokens], parts: Parts = SOLUTIONS) ->
     seen: dict[nn.Module, Any] = {}
 
     def watch(module: nn.Module, args: tuple[Any, ...]) -> None:
+        if not args[0].numel():  # as an expert that no token was sent to
+            return
         if module not in seen:
             seen[module] = parts.observers.HistogramObserver(parts.observers.mse_range)
         seen[module].update(args[0])
@@ -236,9 +238,12 @@ def _bytes(width: int, floats: Mapping[str, nn.Linear]) -> int:
 
 
 def _answer(model: Any, batch: Tokens) -> Tensor:  # noqa: ANN401
-    """Return a language model's log-probabilities, or an encoder's embeddings; the vectors are the last dimension."""
+    """Return log-probabilities, (..., 1 or tokens, classes), or an encoder's embeddings, (sentences, hidden)."""
     output = model(**batch)
-    return output.logits.float().log_softmax(-1) if "logits" in output else _pooled(output, batch)
+    if "logits" not in output:
+        return _pooled(output, batch)
+    found: Tensor = output.logits.float().log_softmax(-1)
+    return found if found.ndim > 2 else found[:, None]  # noqa: PLR2004 - a classifier's
 
 
 def _divergence(found: Tensor, wanted: Tensor) -> float:

@@ -154,7 +154,7 @@ def _parts(source: Tensor, target: Tensor, qparams: QParams) -> Iterator[tuple[T
 def pieces(x: Tensor) -> list[slice]:
     """Cut (rows, ...) into even slices of rows that about fit the cores' caches; one slice on an accelerator."""
     fit = CACHED * torch.get_num_threads()  # each thread takes its share of a slice
-    number = round(x.numel() / fit) if x.device.type == "cpu" else 1
+    number = round(int(x.numel()) / fit) if x.device.type == "cpu" else 1
     count = max(1, -(-x.shape[0] // max(1, number)))
     return [slice(at, at + count) for at in range(0, x.shape[0], count)]
 

@@ -287,11 +287,11 @@ def gptq_model(
 
     Each layer is rounded for the inputs that the layers before it, quantized already, give on ``batches``
     (``model(**batch)``), and aimed at what the float model computes there (``retarget``). Layers that get the same
-    tensor share a Hessian. The weights become what their codes stand for. A layer that never runs and a weight shared
-    with an embedding stay. Costs two partial runs of the model for each different input and batch. Layers are rounded
-    by ``rounding``; where ``logits`` takes a model's predictions from what it returns, by ``gptq_both`` instead, with
-    the ``output_hessians`` of the float model. Raises ValueError for no batches and for a model without linear
-    layers.
+    tensor share a Hessian. The weights become what their codes stand for. A layer that never runs or gets no tokens,
+    and a weight shared with an embedding, stay. Costs two partial runs of the model for each different input and batch.
+    Layers are rounded by ``rounding``; where ``logits`` takes a model's predictions from what it returns, by
+    ``gptq_both`` instead, with the ``output_hessians`` of the float model. Raises ValueError for no batches and for a
+    model without linear layers.
     """
     given = list(batches)
     if not given:
@@ -317,13 +317,17 @@ def _layer_by_layer(
         drift = torch.zeros(())
         for batch in given:
             x, y = (_inputs(each, names[0], calls, batch) for each in (model, original))  # (tokens, cols) each
+            if not len(x):  # as an expert that no token was sent to
+                continue
             hessian = accumulate(hessian, x)
             share = len(x) / hessian.count  # as the Hessian, a mean over all tokens so far
-            drift = drift.to(x.device) * (1 - share) + ((y - x).T @ x) * (2 / len(x) * share)
-        assert hessian is not None  # for mypy: there is at least one batch
-        for name in names:
+            # Where the two models send other tokens to an expert, nothing is known of what should have come.
+            apart = y - x if y.shape == x.shape else torch.zeros_like(x)
+            drift = drift.to(x.device) * (1 - share) + (apart.T @ x) * (2 / len(x) * share)
+        for name in names if hessian is not None else ():
             linear = model.get_submodule(name)
             assert isinstance(linear, nn.Linear)  # for mypy
+            assert hessian is not None  # for mypy
             aim = retarget(linear.weight.data, hessian, drift)
             if name in outputs:
                 codes, qparams = gptq_both(aim, hessian, outputs[name], bits, group)
@@ -491,4 +495,5 @@ def _inputs(model: nn.Module, name: str, calls: int, batch: Mapping[str, Tensor]
             model(**batch)
     finally:
         hook.remove()
-    return torch.cat(seen)
+    weight = model.get_parameter(f"{name}.weight")
+    return torch.cat([weight.new_empty(0, weight.shape[1], dtype=torch.float32), *seen])

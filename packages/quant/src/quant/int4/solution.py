@@ -19,7 +19,7 @@ from quant.affine.solution import choose_qparams, dequantize, quantize
 from quant.int4 import _native
 from quant.int8 import _kernels as int8
 from quant.int8.solution import float_weight, like, rows_of
-from quant.layers import CodedLinear, has_memory
+from quant.layers import CodedLinear, is_plain
 from quant.packing.solution import pack, unpack
 
 FEW = 8  # rows up to which reading the weights is most of the work
@@ -102,7 +102,7 @@ class Int4Linear(CodedLinear):
         """
         if torch.compiler.is_compiling():
             return self.in_graph(x)
-        bias, packed = self._buffers["bias"], self._buffers["packed"]  # a tenth of what self.packed takes to find it
+        bias, packed = self._bias(), self._buffers["packed"]
         if x.device.type == GPU and x.shape[-1:] == (self.in_features,):
             kernels = _gpu_kernels()
             if kernels and kernels.suits(x.dtype, x.numel() // self.in_features, self.group):
@@ -110,9 +110,8 @@ class Int4Linear(CodedLinear):
                 return product
         inputs = rows_of(x, self.in_features)  # (rows, in)
         rows = inputs.shape[0]
-        on_cpu = has_memory(inputs) and packed.is_cpu  # type: ignore[union-attr]
-        if on_cpu and self._suits_native and _native.kernel():
-            native: _native.Weight = self.made("native", self._for_native, CODES)
+        on_cpu = is_plain(inputs) and inputs.is_cpu and packed.is_cpu  # type: ignore[union-attr]
+        if on_cpu and self._suits_native and (native := self.made("native", self._for_native, CODES)):
             y = native.product(inputs, bias)
         elif on_cpu and 0 < rows <= FEW and self._suits_torch:
             weight, scales = self.made("few", self._for_few_rows, CODES)
@@ -124,8 +123,10 @@ class Int4Linear(CodedLinear):
             y = self.in_floats(inputs)
         return like(x, y)
 
-    def _for_native(self) -> _native.Weight:
-        """Return the weight as the native kernel reads it."""
+    def _for_native(self) -> _native.Weight | None:
+        """Return the weight as the native kernel reads it; None without it, or with zero points that are no codes."""
+        if not _native.kernel() or bool((self.zero_point.clamp(-8, 7) != self.zero_point).any()):
+            return None
         codes, scale = unpack(self.packed, 4, self.in_features), self.scale.bfloat16()
         laid_out = _native.records(codes, scale, self.zero_point, self.group)
         return _native.Weight(laid_out, self.in_features, self.out_features)

@@ -18,7 +18,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from harness import native
-from quant.layers import has_memory
 
 FEW = 16  # rows
 TINY = torch.finfo(torch.float32).tiny
@@ -65,7 +64,10 @@ class Weight:
     """
 
     def __init__(self, codes: Tensor, scale: Tensor) -> None:
-        """Pack nothing yet."""
+        """Pack nothing yet. Raises TypeError unless codes are int8: kernels read them as such."""
+        if codes.dtype != torch.int8:
+            msg = f"codes are {codes.dtype}, must be int8"
+            raise TypeError(msg)
         self.codes, self.scale = codes, scale.float()
         self._fbgemm: Any = None
         self._onednn: Any = None
@@ -127,7 +129,7 @@ def native_for(weight: Weight, x: Tensor) -> Native | None:
     It gets addresses: what lies elsewhere, or nowhere (meta tensors), is torch's to compute or to refuse.
     """
     native = weight.native
-    return native if native is not None and x.shape[0] <= native.most and has_memory(x) else None
+    return native if native is not None and x.shape[0] <= native.most and x.is_cpu else None
 
 
 def dynamic(x: Tensor, weight: Weight, bias: Tensor | None) -> Tensor:

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from quant.affine.solution import choose_qparams, quantize
 from quant.int8 import Policy
 from quant.int8._kernels import TINY, Weight, dynamic, static
-from quant.layers import CodedLinear, in_use, swap
+from quant.layers import CodedLinear, in_use, is_plain, swap
 
 
 class _Int8(CodedLinear):
@@ -42,8 +42,9 @@ class _Int8(CodedLinear):
 
     def in_floats(self, x: Tensor) -> Tensor:
         """Map (..., in) to (..., out), float32, by the numbers that both sides' codes stand for."""
-        low, high = self.span(x.float())
-        step = ((high - low) / 255).clamp(min=TINY)
+        x = x.float()
+        low, high = self.span(x)
+        step = (high / 255 - low / 255).clamp(min=TINY)  # their difference might not be finite
         zero_point = (-low / step).round()
         codes = (torch.round(x / step) + zero_point).clamp(0, 255) - zero_point
         return F.linear(codes * step, self.dequantized(), None if self.bias is None else self.bias.float())
@@ -84,9 +85,10 @@ class Int8Linear(_Int8):
         """
         if torch.compiler.is_compiling():
             return self.in_graph(x)
-        weight = self.packed()
         rows = rows_of(x, self.in_features)  # (rows, in)
-        return like(x, dynamic(rows, weight, self._buffers["bias"]))
+        if not is_plain(rows):
+            return like(x, self.in_floats(rows))
+        return like(x, dynamic(rows, self.packed(), self._bias()))
 
     def span(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the ends of each row's range, (..., 1) both, between which lies 0."""
@@ -123,9 +125,10 @@ class StaticInt8Linear(_Int8):
         """
         if torch.compiler.is_compiling():
             return self.in_graph(x)
-        weight = self.packed()
         rows = rows_of(x, self.in_features)  # (rows, in)
-        return like(x, static(rows, weight, self._buffers["bias"], *self.made("map", self._affine, ("input_range",))))
+        if not is_plain(rows):
+            return like(x, self.in_floats(rows))
+        return like(x, static(rows, self.packed(), self._bias(), *self.made("map", self._affine, ("input_range",))))
 
     def span(self, x: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ARG002 - whatever comes
         """Return the ends of the range that was calibrated."""
@@ -176,7 +179,7 @@ def quantize_model(
 
 
 def calibrate(model: nn.Module, batches: Iterable[Mapping[str, Tensor]]) -> dict[str, tuple[float, float]]:
-    """Run the model on each batch, as in use, and return the range of every linear layer's input, by name.
+    """Run the model on each batch, as in use, and return the range of every linear layer's input, by all its names.
 
     A batch is given as ``model(**batch)``. Raises ValueError for no batches, and NaN or inf in an input.
     """
@@ -187,6 +190,8 @@ def calibrate(model: nn.Module, batches: Iterable[Mapping[str, Tensor]]) -> dict
             names.setdefault(module, []).append(name)
 
     def watch(module: nn.Module, args: tuple[Any, ...]) -> None:
+        if not args[0].numel():  # as an expert that no token was sent to
+            return
         low, high = (float(side) for side in torch.aminmax(args[0]))
         if not (math.isfinite(low) and math.isfinite(high)):
             msg = f"the input of {names[module][0]!r} has NaN or inf"

@@ -56,7 +56,7 @@ def quantize_model(
 
 
 def calibrate(model: nn.Module, batches: Iterable[Mapping[str, Tensor]]) -> dict[str, tuple[float, float]]:
-    """Run the model on each batch, as in use, and return the range of every linear layer's input, by name.
+    """Run the model on each batch, as in use, and return the range of every linear layer's input, by all its names.
 
     A batch is given as ``model(**batch)``. Raises ValueError for no batches, and NaN or inf in an input.
     """

@@ -73,7 +73,8 @@ def pack_dense(codes: Tensor, bits: int) -> Tensor:
     if not codes.numel():  # such tensors have no strides to look at them as words
         return codes.new_empty(len(codes), _bytes(bits, cols), dtype=torch.uint8)
     # Eight codes, a word of 64 bits as they lie in memory, fill ``bits`` bytes exactly.
-    words = F.pad(codes, (0, -cols % 8)).contiguous().view(torch.int64) & _fields(bits, 8)  # (rows, blocks)
+    flat = F.pad(codes, (0, -cols % 8)).reshape(-1).view(torch.int64)  # strides of one row may be anything
+    words = flat.view(len(codes), -1) & _fields(bits, 8)  # (rows, blocks)
     for lane in (8, 16, 32):  # of two lanes the upper one's codes move down to the lower one's
         held = lane * bits // 8
         upper = (words >> (lane - held)).bitwise_and_(_fields(held, 2 * lane, held))
