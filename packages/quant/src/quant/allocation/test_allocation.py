@@ -204,6 +204,8 @@ def test_each_layer_alone_and_what_it_adds(impl: ModuleType, device: str) -> Non
         assert [c.size for c in found[name]] == [48, rows], f"{name}: bytes {[c.size for c in found[name]]}"
         losses = [c.loss for c in found[name]]
         assert losses == pytest.approx([-0.75 * square, -square], rel=1e-3), f"{name}: losses {losses}"
+    turned = impl.sensitivity(model, squares, dict(reversed(FORMATS.items())))
+    assert [c.name for c in turned["last"]] == ["none", "half"], "candidates come in the order of the formats"
 
 
 @OURS
@@ -283,6 +285,13 @@ def test_the_smallest_magnitudes_of_the_whole_matrix_go(
         assert weight[gone].abs().max() <= weight[~gone].abs().min(), "a larger one went and a smaller one stayed"
 
 
+def test_of_equal_magnitudes_as_many_go_as_asked(impl: ModuleType, device: str) -> None:
+    weight = torch.ones(6, 4, device=device)
+    weight[::2] = -1
+    gone = int((impl.prune(weight, 0.5) == 0).sum())
+    assert gone == 12, f"half of 24 equal magnitudes are 12, {gone} went"
+
+
 @OURS
 def test_what_cannot_be_pruned_is_refused(impl: ModuleType, device: str) -> None:
     weight = torch.ones(2, 4, device=device)
@@ -300,6 +309,13 @@ def test_two_of_four_neighbours_stay(impl: ModuleType, device: str) -> None:
     weight = torch.tensor([[1.0, -3.0, 2.0, 0.5, 9.0, 8.0, 7.0, -10.0], [1, 1, 1, 1, 0, 0, 0, -1]], device=device)
     wanted = [[0.0, -3.0, 2.0, 0.0, 9.0, 0.0, 0.0, -10.0], [1, 1, 0, 0, 0, 0, 0, -1]]
     assert impl.prune_2_4(weight).tolist() == wanted, f"from {weight.tolist()} stayed {impl.prune_2_4(weight).tolist()}"
+
+
+@pytest.mark.stretch
+def test_of_equal_neighbours_the_left_ones_stay(impl: ModuleType, device: str) -> None:
+    kept = (impl.prune_2_4(torch.ones(64, 256, device=device)) != 0).view(-1, 4)
+    wrong = kept != torch.tensor([True, True, False, False], device=device)
+    assert not wrong.any(), f"of {len(kept)} fours of equal numbers {int(wrong.any(1).sum())} did not keep the left two"
 
 
 @pytest.mark.stretch

@@ -335,6 +335,14 @@ def test_the_native_kernel_sums_whole_numbers(
 
 
 @pytest.mark.only("starter", "solution")
+def test_buffers_are_no_parameters(impl: ModuleType, device: str) -> None:
+    linear = layer(32, 16, device=device)
+    made = impl.Int4Linear.from_float(linear)
+    assert not [name for name, buffer in made.named_buffers() if buffer.requires_grad], "a buffer is trained"
+    assert not list(made.parameters())
+
+
+@pytest.mark.only("starter", "solution")
 def test_bad_input_is_refused(impl: ModuleType, device: str) -> None:
     made = impl.Int4Linear.from_float(layer(32, 16, device=device))
     with pytest.raises(ValueError, match=r"\b3[12]\b|in_features"):
@@ -353,6 +361,10 @@ def test_bad_input_is_refused(impl: ModuleType, device: str) -> None:
         impl.Int4Linear.from_float(broken)
     with pytest.raises(ValueError, match=r"(?i)shape|scale|[(\[]\d"):
         impl.Int4Linear(made.packed, made.scale[:, :0], made.zero_point, None, 32, 32)
+    with pytest.raises(ValueError, match=r"(?i)shape|packed|[(\[]\d"):
+        impl.Int4Linear(made.packed[:, :3], made.scale, made.zero_point, None, 32, 32)
+    with pytest.raises(ValueError, match=r"(?i)shape|zero|[(\[]\d"):
+        impl.Int4Linear(made.packed, made.scale, made.zero_point[:2], None, 32, 32)
     with pytest.raises(ValueError, match=r"(?i)shape|bias|[(\[]\d"):
         impl.Int4Linear(made.packed, made.scale, made.zero_point, torch.ones(3, device=device), 32, 32)
 

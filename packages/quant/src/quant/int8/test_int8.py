@@ -107,6 +107,17 @@ def test_activations_are_rounded_to_codes_too(impl: ModuleType, device: str, row
     assert (y - 0.4).abs().min() > 0.05, "0.4 beside 127 has no code of its own, yet it came through: no rounding"
 
 
+@OURS
+@pytest.mark.parametrize("rows", [1, 5, 32])
+def test_rounding_leans_to_no_side(impl: ModuleType, device: str, rows: int) -> None:
+    linear = nn.Linear(4096, 1, bias=False).to(device).eval()
+    nn.init.ones_(linear.weight)
+    x = torch.rand(rows, 4096, generator=torch.Generator().manual_seed(0)).to(device)
+    off = (impl.Int8Linear.from_float(linear)(x)[:, 0] - x.sum(1)).abs().max().item()
+    # 4096 roundings of 1 / 127 / sqrt(12): 0.15 where they go up and down, 16 where all go down.
+    assert off < 1, f"a sum of 4096 numbers from 0 to 1 is {off:.1f} off: codes are cut off, not rounded"
+
+
 @pytest.mark.parametrize("rows", [1, 5, 32])
 def test_long_sums_do_not_overflow(impl: ModuleType, device: str, rows: int) -> None:
     linear = nn.Linear(4096, 8, bias=False).to(device).eval()
@@ -332,6 +343,21 @@ def test_the_gradient_stops_quietly(impl: ModuleType, device: str) -> None:
 
 
 @pytest.mark.only("starter", "solution")
+def test_the_result_has_no_gradient_and_buffers_are_no_parameters(impl: ModuleType, device: str) -> None:
+    made = impl.Int8Linear.from_float(layer(16, 4, device=device))
+    assert not made(normal(3, 16, device=device).requires_grad_()).requires_grad
+    assert not [name for name, buffer in made.named_buffers() if buffer.requires_grad], "a buffer is trained"
+
+
+@pytest.mark.only("starter", "solution")
+@pytest.mark.parametrize("size", [1e-8, 1e-20])
+def test_the_smallest_rows_have_scales_too(impl: ModuleType, device: str, size: float) -> None:
+    linear = layer(64, 16, bias=False, device=device)
+    x = normal(3, 64, device=device) * size
+    assert_close(linear, x, impl.Int8Linear.from_float(copy.deepcopy(linear))(x))
+
+
+@pytest.mark.only("starter", "solution")
 def test_attention_that_reads_its_weights_is_left_alone(impl: ModuleType, device: str) -> None:
     model = nn.ModuleDict({"attention": nn.MultiheadAttention(16, 2), "mlp": nn.Linear(16, 16)}).to(device)
     impl.quantize_model(model, Policy())
@@ -354,6 +380,10 @@ def test_bad_layers_are_refused(impl: ModuleType, device: str) -> None:
         impl.Int8Linear(torch.ones(4, 8), torch.ones(4), None)
     with pytest.raises(ValueError, match=r"(?i)shape|scale|[(\[]\d"):
         impl.Int8Linear(torch.ones(4, 8, dtype=torch.int8), torch.ones(8), None)
+    with pytest.raises(ValueError, match=r"(?i)shape|bias|[(\[]\d"):
+        impl.Int8Linear(torch.ones(4, 8, dtype=torch.int8), torch.ones(4), torch.ones(3))
+    with pytest.raises(ValueError, match=r"(?i)shape|codes|dim|[(\[]\d"):
+        impl.Int8Linear(torch.ones(4, dtype=torch.int8), torch.ones(4), None)
 
 
 def test_a_policy_refuses_what_is_no_tuple_and_other_words() -> None:
@@ -432,8 +462,11 @@ def test_a_static_layer_clips_to_its_range(impl: ModuleType, device: str, rows: 
 def test_a_range_always_holds_zero(impl: ModuleType, device: str) -> None:
     linear = layer(16, 4, device=device)
     for span in ((2.0, 3.0), (-3.0, -2.0), (0.0, 0.0)):
-        y = impl.StaticInt8Linear.from_float(linear, span)(torch.zeros(2, 16, device=device))
+        made = impl.StaticInt8Linear.from_float(linear, span)
+        y = made(torch.zeros(2, 16, device=device))
         assert torch.allclose(y, linear.bias.expand(2, -1), atol=1e-6), f"with the range {span}, zeros gave {y[0]}"
+        x = torch.empty(2, 16, device=device).uniform_(*span)
+        assert_close(linear, x, made(x), torch.tensor((max(*span, 0.0) - min(*span, 0.0)) / 255))
 
 
 @OURS
@@ -450,6 +483,18 @@ def test_a_static_model(impl: ModuleType, device: str) -> None:
     off = (found - wanted).norm() / wanted.norm()
     assert off < 0.03, f"the model's output changed by {off:.1%}"
     assert torch.equal(copy.deepcopy(quantized)(**batch), found)
+
+
+@pytest.mark.stretch
+@pytest.mark.only("starter", "solution")
+def test_calibration_runs_the_model_as_in_use(impl: ModuleType, device: str) -> None:
+    model = nn.Sequential(nn.Dropout(0.9), nn.Linear(8, 4), nn.Dropout(0.1)).to(device)
+    model[2].eval()
+    ones = torch.ones(4, 8, device=device)
+    assert impl.calibrate(model, [{"input": ones}]) == {"1": (1.0, 1.0)}, "dropout was on"
+    assert [module.training for module in model] == [True, True, False], "modes are not what they were"
+    with pytest.raises(ValueError, match=r"(?i)nan|inf|finite|\b1\b"):
+        impl.calibrate(model, [{"input": ones}, {"input": ones * float("nan")}])
 
 
 @pytest.mark.stretch

@@ -146,8 +146,10 @@ def test_bad_input_is_refused(impl: ModuleType, device: str) -> None:
         impl.unpack(codes.view(torch.uint8), 4, 9)
     with pytest.raises(ValueError, match=r"\b[345]\b|cols|packed"):
         impl.unpack(torch.zeros(2, 3, dtype=torch.uint8, device=device), 4, 4)
-    for arguments in ((0, 4, 4, 32), (4, 4, 4, 0), (4, 4, 4, 32, -1)):
-        with pytest.raises(ValueError, match=r"rows|group|scale_bits|-1|\b0\b|positive"):
+    with pytest.raises(ValueError, match=r"(?i)packed|shape|dim|[(\[]\d"):
+        impl.unpack(torch.zeros(2, dtype=torch.uint8, device=device), 4, 4)
+    for arguments in ((0, 4, 4, 32), (4, -4, 4, 32), (4, 4, 4, 0), (4, 4, 4, 32, -1), (4, 4, 4, 32, 16, -1)):
+        with pytest.raises(ValueError, match=r"rows|cols|group|scale_bits|zero|-[14]|\b0\b|positive"):
             impl.bits_per_weight(*arguments)
     with pytest.raises(ValueError, match="bits"):
         impl.bits_per_weight(4, 4, 1, 32)

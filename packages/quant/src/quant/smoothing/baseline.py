@@ -75,7 +75,7 @@ def find_groups(model: nn.Module, batch: Batch) -> list[Group]:
     for norm, names in read.items():
         layers: list[Any] = [modules[name] for name in names]
         if all(owners.count(id(layer.weight)) == 1 for layer in layers):
-            factors = 1.0 + torch.arange(layers[0].in_features, device=wanted.device) % 2
+            factors = 2.0 + 2 * (torch.arange(layers[0].in_features, device=wanted.device) % 2)
             fold(modules[norm], layers, factors)
             with torch.no_grad():
                 shared = not torch.equal(model(**batch), wanted)

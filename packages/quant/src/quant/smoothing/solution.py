@@ -246,10 +246,11 @@ def _unchanged(model: nn.Module, groups: list[Group], batch: Batch, wanted: tupl
     for group in groups:
         layers = [_linear(model, name) for name in group.layers]
         like = layers[0].weight
-        # Small factors make what is written large, so that a bound shows which the batch does not reach; float16 has
-        # no exponents to spare, and is only made smaller.
-        low, high = (0, 2) if like.dtype == torch.float16 else (-8, 9)
-        powers = torch.randint(low, high, (layers[0].in_features,), generator=generator)
+        # No channel keeps its size, or who reads it alone would not show. Small factors make what is written large, so
+        # that a bound shows which the batch does not reach; float16 has no exponents to spare and is only made smaller.
+        powers = torch.randint(1, 3 if like.dtype == torch.float16 else 9, (len(like[0]),), generator=generator)
+        if like.dtype != torch.float16:
+            powers *= 1 - 2 * torch.randint(0, 2, powers.shape, generator=generator)
         factors = torch.exp2(powers.to(like.device, like.dtype))
         previous = model.get_submodule(group.previous)
         folds.append((previous, layers, factors))

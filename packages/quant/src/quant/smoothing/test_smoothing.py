@@ -186,6 +186,40 @@ def test_a_norm_that_a_residual_reads_is_shared(impl: ModuleType, device: str) -
     assert shared == wanted, f"a residual reads what the first two norms write; found shared: {shared}"
 
 
+class Answers(nn.Module):
+    """A norm and a layer that reads it, and whatever ``answer`` makes of both outputs."""
+
+    def __init__(self, answer: Callable[[Tensor, Tensor], object]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.norm, self.up, self.answer = nn.LayerNorm(16), nn.Linear(16, 8), answer
+
+    def forward(self, x: Tensor) -> object:
+        h = self.norm(x)
+        return self.answer(self.up(h), h)
+
+
+QUIET: dict[str, Callable[[Tensor, Tensor], object]] = {
+    "a ten-thousandth of it": lambda y, h: torch.cat([y, 1e-4 * h], 1),
+    "its first channel": lambda y, h: torch.cat([y, h[:, :1]], 1),
+    "its last channel": lambda y, h: torch.cat([y, h[:, -1:]], 1),
+}
+
+
+@pytest.mark.parametrize("what", QUIET)
+def test_whoever_reads_a_norm_however_quietly_shares_it(impl: ModuleType, device: str, what: str) -> None:
+    batch = {"x": torch.randn(4, 16, generator=torch.Generator().manual_seed(0)).to(device)}
+    found = impl.find_groups(Answers(QUIET[what]).to(device).eval(), batch)
+    assert found == [Group("norm", ("up",), shared=True)], f"the model answers with {what} too; found {found}"
+
+
+@pytest.mark.only("solution")
+@pytest.mark.parametrize("answer", [lambda y, h: (y, h), lambda y, h: {"up": y, "norm": h}], ids=["tuple", "dict"])
+def test_every_tensor_of_an_answer_counts(impl: ModuleType, device: str, answer: Callable[..., object]) -> None:
+    found = impl.find_groups(Answers(answer).to(device).eval(), {"x": torch.randn(4, 16, device=device)})
+    assert found == [Group("norm", ("up",), shared=True)]
+
+
 def test_a_tied_head_is_in_no_group(impl: ModuleType, device: str) -> None:
     found = impl.find_groups(block(tied=True).to(device), batches(1, device)[0])
     assert all("head" not in group.layers for group in found), "scaling the head would scale the embedding"
