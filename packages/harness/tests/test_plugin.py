@@ -196,6 +196,13 @@ def test_wrong_answer_names_the_mutant(pytester: pytest.Pytester, toy: Path) -> 
     )
 
 
+def test_a_mistake_that_fails_the_same_tests_otherwise_is_not_named(pytester: pytest.Pytester, toy: Path) -> None:
+    (toy / "starter.py").write_text(SOLVED.replace("return x + x\n", "return max(x + x, 0)\n"))
+    said = run(pytester).stdout.str()
+    assert "test_double_of_negative[yours]" in said
+    assert "behaves exactly" not in said, "-3 became 0; squares and x + 2 fail the same test by other numbers"
+
+
 def test_a_search_that_takes_too_long_says_so(
     pytester: pytest.Pytester, toy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,6 +7,7 @@ import importlib.util
 import json
 import linecache
 import math
+import re
 import subprocess
 import sys
 from collections import defaultdict
@@ -91,6 +92,26 @@ def test_key(item: pytest.Item) -> str:
     return head + bracket + parameters.replace(shown, "*", 1)
 
 
+NUMBER = re.compile(r"\d+(\.\d+)?(e[+-]?\d+)?")
+
+
+def mistake(item: pytest.Item, call: pytest.CallInfo[None]) -> str:
+    """Say where in the test something failed and how, "" where nothing did; numbers are cut to two digits.
+
+    Two answers that fail the same test may do so for reasons of their own: in another of its lines, by other numbers.
+    """
+    if call.excinfo is None:
+        return ""
+    lines = [entry.lineno + 1 for entry in call.excinfo.traceback if Path(entry.path) == item.path]
+    words = str(call.excinfo.value).partition("\n")[0].replace(impl_of(item), "impl")
+    return f"{lines[-1:]} {NUMBER.sub(lambda found: f'{float(found[0]):.1e}', words)}"
+
+
+def impl_of(item: pytest.Item) -> str:
+    """Return the name of the implementation that ``item`` tests, "" where it tests none."""
+    return str(getattr(getattr(item, "callspec", None), "params", {}).get("impl", ""))
+
+
 @cache
 def mentions(source: str) -> dict[str, set[str]]:
     """Map what a module defines (functions, classes, their methods, constants) to the names that stand in it."""
@@ -150,13 +171,13 @@ class Trial:
     """Runs tests over variants instead of implementations, and drops each at its first disagreement.
 
     With ``--check`` a mutant is expected to pass (so the first failure rejects it) and a starter to be all todo. With
-    ``--agree FILE`` the outcomes in FILE are expected, and the mutants left at the end are written back to it.
+    ``--agree FILE`` the mistakes in FILE are expected, and the mutants left at the end are written back to it.
     """
 
     def __init__(self, config: pytest.Config) -> None:
         """Read the outcomes to agree with, if any."""
         self.file = Path(config.option.agree) if config.option.agree else None
-        self.expected: dict[str, bool] = json.loads(self.file.read_text("utf-8")) if self.file else {}
+        self.expected: dict[str, str] = json.loads(self.file.read_text("utf-8")) if self.file else {}
         self.dropped: set[tuple[str, str]] = set()
         self.started = 0  # items, in the session's order
         self.ran: dict[tuple[str, str], int] = defaultdict(int)
@@ -171,7 +192,7 @@ class Trial:
         left = set(items).difference(kept)
         config.hook.pytest_deselected(items=[item for item in items if item in left])
         if self.file:
-            kept.sort(key=lambda item: self.expected[test_key(item)])
+            kept.sort(key=lambda item: not self.expected[test_key(item)])  # what failed first
         else:
             kept.sort(key=_by_distance(kept))
         items[:] = kept
@@ -188,7 +209,9 @@ class Trial:
             pytest.skip("rejected already")
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Compare what happened with what was expected."""
         report = yield
         variant = _variant(item)
@@ -199,7 +222,7 @@ class Trial:
                 self.starters[variant[0]].append(f"{'passes' if report.passed else 'fails'} {item.nodeid}")
         elif not report.skipped:
             self.ran[variant] += 1
-            if report.passed != self.expected.get(test_key(item), True):
+            if mistake(item, call) != self.expected.get(test_key(item), ""):
                 self.dropped.add(variant)
                 self._leave_out_the_rest(item.session.items, variant)
         if report.failed:
@@ -248,15 +271,14 @@ def _by_distance(items: list[pytest.Item]) -> Callable[[pytest.Item], tuple[int,
 
 def _variant(item: pytest.Item) -> tuple[str, str] | None:
     """Return exercise and variant that ``item`` tests."""
-    impl = str(getattr(getattr(item, "callspec", None), "params", {}).get("impl", ""))
-    exercise = exercise_of(item.path)
+    impl, exercise = impl_of(item), exercise_of(item.path)
     return (exercise.name, impl) if exercise and stands_for(impl) != impl else None
 
 
 def agreeing_with(
-    exercise: Exercise, outcomes: dict[str, bool], arguments: list[str], seconds: float
+    exercise: Exercise, outcomes: dict[str, str], arguments: list[str], seconds: float
 ) -> list[str] | None:
-    """Name the mutants that pass and fail the same tests as ``outcomes``; None where ``seconds`` were not enough."""
+    """Name the mutants that make the mistakes of ``outcomes``, by test; None where ``seconds`` were not enough."""
     import tempfile  # noqa: PLC0415
 
     with tempfile.TemporaryDirectory() as folder:

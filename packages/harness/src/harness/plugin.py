@@ -20,6 +20,7 @@ import pytest
 
 from harness import check, mutants, score
 from harness.exercise import Exercise, exercise_of, exercises_below, is_literal_raise
+from harness.mutants import impl_of
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -153,11 +154,6 @@ def _refuse_unknown(mark: pytest.Mark, exercise: Exercise) -> None:
             raise pytest.UsageError(msg)
 
 
-def impl_of(item: pytest.Item) -> str:
-    """Return the name of the implementation that ``item`` tests, "" where it tests none."""
-    return str(getattr(getattr(item, "callspec", None), "params", {}).get("impl", ""))
-
-
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Write exercise, implementation and level on the item, so that its reports carry them (xdist, junit)."""
     impl = impl_of(item)
@@ -275,6 +271,7 @@ def pytest_runtest_makereport(
             _set(report, "skipped", reason=f"{impl} has no {missing}")
         elif starter:
             report.place = _place(call.excinfo.tb, exercise)  # type: ignore[attr-defined]
+            report.mistake = mutants.mistake(item, call)  # type: ignore[attr-defined]
     if known and report.failed:
         _set(report, "skipped", known=str(known[0].kwargs.get("reason", "")))
     elif known and report.passed and report.when == "call":

@@ -46,7 +46,7 @@ class Tally:
     stretch: Counter[str] = field(default_factory=Counter)
     failing: list[str] = field(default_factory=list)
     todos: set[str] = field(default_factory=set)
-    outcomes: dict[str, bool] = field(default_factory=dict)
+    outcomes: dict[str, str] = field(default_factory=dict)
     messages: list[tuple[str, str]] = field(default_factory=list)
     places: list[str] = field(default_factory=list)
     seconds: float = 0.0
@@ -106,7 +106,7 @@ class Score:
             one.messages.append((report.nodeid, _message(report)))
             one.places += [report.place] if hasattr(report, "place") else []
         if outcome in ("passed", "failed"):
-            one.outcomes[key] = outcome == "passed"
+            one.outcomes[key] = getattr(report, "mistake", "failed") if outcome == "failed" else ""
 
     def _remember(self, name: str, report: pytest.TestReport) -> None:
         if name not in self.exercises and (
