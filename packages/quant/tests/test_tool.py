@@ -271,12 +271,16 @@ def ids(model: Any, rows: int = 2, *, seed: int = 0) -> Tokens:
     return {"input_ids": torch.randint(vocabulary, (rows, 32), generator=torch.Generator().manual_seed(seed))}
 
 
-@pytest.mark.parametrize("scheme", [*EVERY, "mixed-4.75", "fp32+emb8", "int8-dynamic+emb8", "smooth-static+emb8"])
-def test_a_saved_model_comes_back_bit_by_bit(scheme: str, tmp_path: Path, tiny: Loaded) -> None:
+SAVED = [*EVERY, "mixed-4.75", "fp32+emb8", "int8-dynamic+emb8", "smooth-static+emb8"]
+HALF = [(scheme, torch.bfloat16) for scheme in ("fp32", "int4-g32", "int8-static+emb8")]
+
+
+@pytest.mark.parametrize(("scheme", "dtype"), [*((scheme, torch.float32) for scheme in SAVED), *HALF])
+def test_a_saved_model_comes_back_bit_by_bit(scheme: str, dtype: torch.dtype, tmp_path: Path, tiny: Loaded) -> None:
     tiny.model.save_pretrained(tmp_path / "float")
     tiny.tokenizer.save_pretrained(tmp_path / "float")
     batch = ids(tiny.model)
-    quantized: Any = find(scheme)(copy.deepcopy(tiny.model), [batch])
+    quantized: Any = find(scheme)(load(tmp_path / "float", dtype=dtype).model, [batch])
     path = tmp_path / "model.safetensors"
     files.save(replace(tiny, model=quantized, name=str(tmp_path / "float")), scheme, path)
     again, found = files.load(path)
