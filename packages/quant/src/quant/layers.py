@@ -12,8 +12,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 EXACT = ("scale", "input_range")  # buffers that maps are made of
-
-
 _PLAIN = (Tensor, nn.Parameter)
 _numbers = itertools.count()
 _alive: WeakValueDictionary[int, "CodedLinear"] = WeakValueDictionary()

@@ -324,10 +324,11 @@ def _layer_by_layer(
             # Where the two models send other tokens to an expert, nothing is known of what should have come.
             apart = y - x if y.shape == x.shape else torch.zeros_like(x)
             drift = drift.to(x.device) * (1 - share) + (apart.T @ x) * (2 / len(x) * share)
-        for name in names if hessian is not None else ():
+        if hessian is None:
+            continue
+        for name in names:
             linear = model.get_submodule(name)
             assert isinstance(linear, nn.Linear)  # for mypy
-            assert hessian is not None  # for mypy
             aim = retarget(linear.weight.data, hessian, drift)
             if name in outputs:
                 codes, qparams = gptq_both(aim, hessian, outputs[name], bits, group)

@@ -135,7 +135,7 @@ class Int4Linear(CodedLinear):
         """Return codes and scales for torch's kernel, which computes ``(q - 8) * scale + zero`` with q from 0 to 15."""
         codes = unpack(self.packed, 4, self.in_features).int() + 8
         packed = torch._convert_weight_to_int4pack_for_cpu(codes, 1)  # noqa: SLF001
-        scale = self.scale.bfloat16()  # a cast of the whole model has changed it
+        scale = self.scale.bfloat16()  # as kept, unless somebody has put other scales in their place
         maps = torch.stack([scale, -self.zero_point * scale], dim=-1)
         return packed, maps.transpose(0, 1).contiguous()  # (groups, out, 2)
 

@@ -59,8 +59,8 @@ class Native:
 class Weight:
     """An int8 weight packed for the kernels that have been asked for.
 
-    ``codes`` is (out, in) int8, ``scale`` (out,) float, whatever its model was cast to. Each of torch's packings costs
-    about as many bytes as the codes.
+    ``codes`` is (out, in) int8, ``scale`` (out,) of any floating type. Each of torch's packings costs about as many
+    bytes as the codes.
     """
 
     def __init__(self, codes: Tensor, scale: Tensor) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from quant.affine.solution import choose_qparams, quantize
 from quant.int8 import Policy
@@ -47,7 +46,7 @@ class _Int8(CodedLinear):
         step = (high / 255 - low / 255).clamp(min=TINY)  # their difference might not be finite
         zero_point = (-low / step).round()
         codes = (torch.round(x / step) + zero_point).clamp(0, 255) - zero_point
-        return F.linear(codes * step, self.dequantized(), None if self.bias is None else self.bias.float())
+        return super().in_floats(codes * step)
 
     def span(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the ends of the ranges that the activations (..., in) are quantized over."""
